@@ -1,0 +1,1 @@
+//! The journal's binary format, its hash chain, and snapshots.

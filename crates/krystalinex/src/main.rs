@@ -1,0 +1,2 @@
+//! The exchange in one binary.
+fn main() {}

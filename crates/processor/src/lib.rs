@@ -1,0 +1,1 @@
+//! The sequencer: takes commands, decides them, appends them.

@@ -1,0 +1,1 @@
+//! The commands' queue and the journal's fan-out.

@@ -1,0 +1,1 @@
+//! PostgreSQL: the journal, snapshots, projections and ordinary rows.

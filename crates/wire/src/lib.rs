@@ -1,0 +1,1 @@
+//! What crosses the edge: decimals, addresses, API types.
