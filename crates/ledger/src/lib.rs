@@ -1,1 +1,321 @@
 //! Accounts, holds and balanced transfers.
+//!
+//! Invariants: every asset sums to zero over all accounts, the outside world included; `available` and `held` are
+//! never negative; a transfer takes from one account exactly what it gives to others, so that there is no way to
+//! write an unbalanced one.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::float_arithmetic,
+        clippy::arithmetic_side_effects,
+        clippy::as_conversions,
+        clippy::unwrap_used,
+        clippy::indexing_slicing
+    )
+)]
+
+mod balance;
+
+use hashbrown::HashTable;
+use units::{AccountId, Amount, AssetId, Balance, SignedAmount};
+
+pub use crate::balance::{HoldRejected, place_hold, release_hold};
+
+/// An account's position in the ledger: dense, given at opening, never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AccountIndex(u32);
+
+impl AccountIndex {
+    /// Returns the plain position.
+    #[must_use]
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+
+    /// Wraps a position that this ledger gave out.
+    #[must_use]
+    pub const fn new(index: u32) -> Self {
+        Self(index)
+    }
+}
+
+/// Which part of a balance pays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// What is free.
+    Available,
+    /// What is held.
+    Held,
+}
+
+/// All accounts of the exchange.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    accounts: Vec<Account>,
+    index: HashTable<u32>,
+    /// The outside world's balance per asset: zero or negative.
+    outside: Vec<SignedAmount>,
+    salt: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Account {
+    id: AccountId,
+    sequence: u64,
+    balances: Vec<(AssetId, Balance)>,
+}
+
+/// The most that may have come in of one asset, in ledger units: `10^36`, far below 2^127.
+pub const SUPPLY_MAX: Amount = Amount::new(1_000_000_000_000_000_000_000_000_000_000_000_000);
+
+impl Ledger {
+    /// Returns an empty ledger, whose table of accounts is seeded with `salt`.
+    #[must_use]
+    pub fn new(salt: u64) -> Self {
+        Self { salt, ..Self::default() }
+    }
+
+    /// Opens an account and returns its position; the one it has if it is open already.
+    pub fn open(&mut self, id: AccountId) -> AccountIndex {
+        if let Some(index) = self.find(id) {
+            return index;
+        }
+        let index = u32::try_from(self.accounts.len()).expect("accounts fit 32 bits");
+        self.accounts.push(Account { id, sequence: 0, balances: Vec::new() });
+        let Self { accounts, index: table, salt, .. } = self;
+        table.insert_unique(hash(id, *salt), index, |&other| {
+            hash(accounts.get(to_usize(other)).expect("the table names accounts").id, *salt)
+        });
+        AccountIndex(index)
+    }
+
+    /// Finds an account.
+    #[must_use]
+    pub fn find(&self, id: AccountId) -> Option<AccountIndex> {
+        let same = |&index: &u32| self.accounts.get(to_usize(index)).is_some_and(|a| a.id == id);
+        self.index.find(hash(id, self.salt), same).copied().map(AccountIndex)
+    }
+
+    /// Returns how many accounts there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.accounts.len()
+    }
+
+    /// Tells whether there is no account.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.accounts.is_empty()
+    }
+
+    /// Returns an account's id.
+    #[must_use]
+    pub fn id(&self, account: AccountIndex) -> AccountId {
+        self.account(account).id
+    }
+
+    /// Returns an account's counter of changes.
+    #[must_use]
+    pub fn sequence(&self, account: AccountIndex) -> u64 {
+        self.account(account).sequence
+    }
+
+    /// Counts one change of an account and returns the counter after it.
+    pub fn count_change(&mut self, account: AccountIndex) -> u64 {
+        let account = self.account_mut(account);
+        account.sequence = account.sequence.checked_add(1).expect("changes fit 64 bits");
+        account.sequence
+    }
+
+    /// Sets an account's counter, as a snapshot has it.
+    pub fn restore_sequence(&mut self, account: AccountIndex, sequence: u64) {
+        self.account_mut(account).sequence = sequence;
+    }
+
+    /// Sets a balance, as a snapshot has it. What an account gets so, nobody pays:
+    /// [`Ledger::imbalance`] finds a snapshot that does not balance.
+    pub fn restore_balance(&mut self, account: AccountIndex, asset: AssetId, balance: Balance) {
+        *self.balance_mut(account, asset) = balance;
+    }
+
+    /// Sets the outside world's balance, as a snapshot has it.
+    pub fn restore_outside(&mut self, asset: AssetId, balance: SignedAmount) {
+        *self.outside_mut(asset) = balance;
+    }
+
+    /// Returns an account's balance of an asset.
+    #[must_use]
+    pub fn balance(&self, account: AccountIndex, asset: AssetId) -> Balance {
+        let balances = &self.account(account).balances;
+        balances.iter().find(|(held, _)| *held == asset).map_or_else(Balance::default, |(_, b)| *b)
+    }
+
+    /// Returns an account's balances in the order of asset ids.
+    pub fn balances(&self, account: AccountIndex) -> impl Iterator<Item = (AssetId, Balance)> + '_ {
+        self.account(account).balances.iter().copied()
+    }
+
+    /// Returns the outside world's balance of an asset: zero or negative.
+    #[must_use]
+    pub fn outside(&self, asset: AssetId) -> SignedAmount {
+        self.outside.get(usize::from(asset.get())).copied().unwrap_or(0)
+    }
+
+    /// Tells whether `amount` more may come in of an asset.
+    #[must_use]
+    pub fn has_room(&self, asset: AssetId, amount: Amount) -> bool {
+        let inside = Amount::new(self.outside(asset).unsigned_abs());
+        inside.checked_add(amount).is_some_and(|total| total <= SUPPLY_MAX)
+    }
+
+    /// Moves `amount` of an account from available to held.
+    ///
+    /// # Errors
+    ///
+    /// [`HoldRejected::InsufficientAvailable`] when it exceeds what is available; nothing changes then.
+    pub fn place_hold(
+        &mut self,
+        account: AccountIndex,
+        asset: AssetId,
+        amount: Amount,
+    ) -> Result<Balance, HoldRejected> {
+        let held = place_hold(self.balance(account, asset), amount)?;
+        if !amount.is_zero() {
+            *self.balance_mut(account, asset) = held;
+        }
+        Ok(held)
+    }
+
+    /// Moves `amount` of an account from held back to available.
+    ///
+    /// # Panics
+    ///
+    /// When it exceeds what is held.
+    pub fn release_hold(
+        &mut self,
+        account: AccountIndex,
+        asset: AssetId,
+        amount: Amount,
+    ) -> Balance {
+        let balance = release_hold(self.balance(account, asset), amount);
+        if !amount.is_zero() {
+            *self.balance_mut(account, asset) = balance;
+        }
+        balance
+    }
+
+    /// Takes from one account what it gives to the payees' available balances; zero amounts are passed over.
+    ///
+    /// # Panics
+    ///
+    /// When the payer has not got it: who calls has made sure of that by a hold or a check.
+    pub fn transfer(
+        &mut self,
+        asset: AssetId,
+        payer: AccountIndex,
+        source: Source,
+        payees: &[(AccountIndex, Amount)],
+    ) {
+        let total = sum(payees);
+        if total.is_zero() {
+            return;
+        }
+        let from = self.balance_mut(payer, asset);
+        let part = match source {
+            Source::Available => &mut from.available,
+            Source::Held => &mut from.held,
+        };
+        *part = part.checked_sub(total).expect("the payer has what the transfer takes");
+        self.credit(asset, payees);
+    }
+
+    /// Brings `amount` in from the outside world.
+    ///
+    /// # Panics
+    ///
+    /// When there is no room for it ([`Ledger::has_room`]).
+    pub fn deposit(&mut self, asset: AssetId, account: AccountIndex, amount: Amount) {
+        assert!(self.has_room(asset, amount), "a deposit stays within the supply");
+        let outside = self.outside_mut(asset);
+        *outside = outside.checked_sub(amount.signed()).expect("supplies fit 127 bits");
+        self.credit(asset, &[(account, amount)]);
+    }
+
+    /// Takes `amount` of what is held out to the outside world.
+    ///
+    /// # Panics
+    ///
+    /// When it exceeds what is held.
+    pub fn withdraw(&mut self, asset: AssetId, account: AccountIndex, amount: Amount) {
+        let held = &mut self.balance_mut(account, asset).held;
+        *held = held.checked_sub(amount).expect("a withdrawal spends its hold");
+        let outside = self.outside_mut(asset);
+        *outside = outside.checked_add(amount.signed()).expect("supplies fit 127 bits");
+        assert!(*outside <= 0, "no more leaves than has come in");
+    }
+
+    /// Returns the sum over all accounts of an asset, the outside world included. Anything but zero is a defect.
+    #[must_use]
+    pub fn imbalance(&self, asset: AssetId) -> SignedAmount {
+        let all = (0..self.accounts.len()).map(|index| {
+            let index = AccountIndex(u32::try_from(index).expect("accounts fit 32 bits"));
+            self.balance(index, asset).total().signed()
+        });
+        all.fold(self.outside(asset), |sum, total| {
+            sum.checked_add(total).expect("supplies fit 127 bits")
+        })
+    }
+
+    fn credit(&mut self, asset: AssetId, payees: &[(AccountIndex, Amount)]) {
+        for &(payee, amount) in payees.iter().filter(|(_, amount)| !amount.is_zero()) {
+            let to = &mut self.balance_mut(payee, asset).available;
+            *to = to.checked_add(amount).expect("a balance stays within the supply");
+        }
+    }
+
+    fn account(&self, account: AccountIndex) -> &Account {
+        self.accounts.get(to_usize(account.0)).expect("an index is of this ledger")
+    }
+
+    fn account_mut(&mut self, account: AccountIndex) -> &mut Account {
+        self.accounts.get_mut(to_usize(account.0)).expect("an index is of this ledger")
+    }
+
+    fn balance_mut(&mut self, account: AccountIndex, asset: AssetId) -> &mut Balance {
+        let balances = &mut self.account_mut(account).balances;
+        let at = match balances.iter().position(|(held, _)| *held >= asset) {
+            Some(at) if balances.get(at).is_some_and(|(held, _)| *held == asset) => at,
+            at => {
+                let at = at.unwrap_or(balances.len());
+                balances.insert(at, (asset, Balance::default()));
+                at
+            }
+        };
+        &mut balances.get_mut(at).expect("the balance was just found").1
+    }
+
+    fn outside_mut(&mut self, asset: AssetId) -> &mut SignedAmount {
+        let at = usize::from(asset.get());
+        if at >= self.outside.len() {
+            self.outside.resize(at.saturating_add(1), 0);
+        }
+        self.outside.get_mut(at).expect("the list was just made long enough")
+    }
+}
+
+fn sum(payees: &[(AccountIndex, Amount)]) -> Amount {
+    payees.iter().fold(Amount::ZERO, |sum, (_, amount)| {
+        sum.checked_add(*amount).expect("a transfer stays within the supply")
+    })
+}
+
+fn hash(id: AccountId, salt: u64) -> u64 {
+    units::mix(id.get(), salt)
+}
+
+fn to_usize(index: u32) -> usize {
+    usize::try_from(index).expect("this runs on machines of 32 bits or more")
+}
+
+#[cfg(test)]
+mod tests;

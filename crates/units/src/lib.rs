@@ -15,12 +15,14 @@
 )]
 
 mod id;
+mod mix;
 mod money;
 mod time;
 
 pub use id::{
     AccountId, AssetId, CommandId, Hash32, MarketId, OrderId, ReferenceHash, Sequence, TradeId,
 };
+pub use mix::{mix, mix_bytes, mix_wide};
 pub use money::{Amount, Balance, PriceTicks, QuantityLots, RatePpm, SignedAmount};
 pub use time::Time;
 
