@@ -1,0 +1,115 @@
+//! Every metric there is.
+
+/// What a metric measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only ever rises.
+    Counter,
+    /// Rises and falls.
+    Gauge,
+    /// Durations, by buckets.
+    Histogram,
+}
+
+impl Kind {
+    /// Returns Prometheus' name for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+macro_rules! metrics {
+    ($($variant:ident, $kind:ident, $name:literal, [$($label:literal),*], $help:literal;)*) => {
+        /// A metric. Dashboards and alerts may use these names and no others.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Metric {
+            $(#[doc = $help] $variant,)*
+        }
+
+        impl Metric {
+            /// Every metric, in the order in which they are rendered.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// Returns the name that Prometheus sees.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// Returns what it measures, in words.
+            #[must_use]
+            pub fn help(self) -> &'static str {
+                match self { $(Self::$variant => $help,)* }
+            }
+
+            /// Returns the names of its labels.
+            #[must_use]
+            pub fn labels(self) -> &'static [&'static str] {
+                match self { $(Self::$variant => &[$($label),*],)* }
+            }
+
+            /// Returns what kind of metric it is.
+            #[must_use]
+            pub fn kind(self) -> Kind {
+                match self { $(Self::$variant => Kind::$kind,)* }
+            }
+        }
+    };
+}
+
+metrics! {
+    HttpRequests, Counter, "http_requests_total", ["method", "route", "status"],
+        "HTTP requests answered.";
+    HttpRequestDuration, Histogram, "http_request_duration_seconds", ["method", "route"],
+        "Time from the first byte of a request to the last of its answer.";
+    WebSocketConnections, Gauge, "kx_websocket_connections", [], "Open WebSocket connections.";
+    WebSocketDropped, Counter, "kx_websocket_dropped_total", ["reason"],
+        "WebSocket connections closed by the server.";
+    CommandsPublished, Counter, "kx_commands_published_total", ["outcome"],
+        "Commands given to the queue, by what the queue said.";
+    QueueMessages, Gauge, "kx_queue_messages", ["queue"], "Messages waiting in the in-process queue.";
+    Commands, Counter, "kx_commands_total", [], "Commands decided with one outcome event, internal ones included.";
+    CommandsRepeated, Counter, "kx_commands_repeated_total", [], "Deliveries of a command that was known already.";
+    CommandsRejected, Counter, "kx_commands_rejected_total", ["code"], "Commands refused by the core, by code.";
+    CommandsPanicked, Counter, "kx_commands_panicked_total", [],
+        "Commands whose decision failed by a defect and which were rejected as internal.";
+    DeadLetters, Counter, "kx_dead_letters_total", ["reason"], "Messages put aside undecided or after a defect.";
+    Orders, Counter, "kx_orders_total", [], "Orders accepted.";
+    Trades, Counter, "kx_trades_total", [], "Trades.";
+    Batches, Counter, "kx_batches_total", [], "Journal rows appended.";
+    AppendDuration, Histogram, "kx_journal_append_duration_seconds", [],
+        "Time from handing a sealed row to PostgreSQL until its outcome was definite.";
+    AppendRetries, Counter, "kx_journal_append_retries_total", [], "Appends tried again after an unknown outcome.";
+    DecideDuration, Histogram, "kx_decide_duration_seconds", [], "Time to decide and apply what was waiting at once.";
+    JournalSequence, Gauge, "kx_journal_sequence", [], "Newest journal row that this process knows as committed.";
+    FollowerSequence, Gauge, "kx_follower_sequence", [], "Newest journal row in the followed state.";
+    FollowerBehind, Gauge, "kx_follower_behind_seconds", [],
+        "How long ago the followed state was known to be at the journal's head.";
+    FollowerGaps, Counter, "kx_follower_gaps_total", [], "Times a gap in the fan-out was refilled from PostgreSQL.";
+    FollowerStopped, Gauge, "kx_follower_stopped", [], "1 when following has stopped for good: see the log.";
+    ProjectionSequence, Gauge, "kx_projection_sequence", [], "Newest journal row in the projections.";
+    ProjectionLag, Gauge, "kx_projection_lag_seconds", [],
+        "Journal time between the followed state and the projections.";
+    ProjectionRows, Counter, "kx_projection_batches_total", [], "Journal rows written to the projections.";
+    ProjectionDuration, Histogram, "kx_projection_write_duration_seconds", [],
+        "Time of one transaction of the projection writer.";
+    SnapshotSequence, Gauge, "kx_snapshot_sequence", [], "Newest journal row with a snapshot.";
+    SnapshotDuration, Histogram, "kx_snapshot_duration_seconds", [], "Time to write one snapshot.";
+    DedupCommands, Gauge, "kx_dedup_commands", [], "Commands remembered for repeats.";
+    DedupBytes, Gauge, "kx_dedup_bytes", [], "Bytes that remembering them takes.";
+    SequencerActive, Gauge, "kx_sequencer_active", [], "1 while this process is the active sequencer, 0 in standby.";
+    Epoch, Gauge, "kx_epoch", [], "Epoch of this process' last claim.";
+    Deposed, Counter, "kx_deposed_total", [], "Times this process lost the journal to a newer epoch.";
+    FollowerRestarts, Counter, "kx_follower_reloads_total", [], "Times the followed state was loaded anew.";
+    DatabaseUp, Gauge, "kx_database_up", [], "1 while PostgreSQL answers this process.";
+    ResidentBytes, Gauge, "process_resident_memory_bytes", [], "Resident memory.";
+    OpenFiles, Gauge, "process_open_fds", [], "Open file descriptors.";
+    StartTime, Gauge, "process_start_time_seconds", [], "When the process started, in seconds since 1970.";
+    Role, Gauge, "kx_role", ["role"], "1 for each role that this process has.";
+    BuildInfo, Gauge, "build_info", ["version", "commit"], "1, with what was built.";
+}
