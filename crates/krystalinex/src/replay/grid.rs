@@ -6,12 +6,15 @@ use anyhow::{Context, bail};
 use engine::{AssetConfig, MarketConfig};
 use units::{Amount, AssetId, PriceTicks, QuantityLots, RatePpm};
 
-use super::decimal::{Column, Decimal, SCALE_MAX, Step, power_of_ten};
+use super::decimal::{Column, Decimal, Step, power_of_ten};
 
 /// The symbol of the asset that is traded.
 pub const BASE: &str = "RPLB";
 /// The symbol of the asset that it is priced in.
 pub const QUOTE: &str = "RPLQ";
+
+/// The most decimals that the core lets an asset have.
+const ASSET_SCALE_MAX: u8 = 24;
 
 /// What the first pass over a file has found.
 #[derive(Clone, Copy, Debug, Default)]
@@ -57,14 +60,6 @@ impl Grid {
         let lot = step(&survey.quantities, lot, "lot")?;
         let funds = survey.funds.step().map_or(0, |step| step.size().scale());
         let quote_scale = (tick.parts().1 + lot.parts().1).max(funds);
-        if quote_scale > SCALE_MAX {
-            bail!(
-                "a tick of {} and a lot of {} need {quote_scale} decimals of the quote asset; \
-                 at most {SCALE_MAX} are possible",
-                tick.size(),
-                lot.size()
-            );
-        }
         let grid = Self { tick, lot, quote_scale };
         grid.quote_units_per_tick_lot()?;
         grid.base_units_per_lot()?;
@@ -112,14 +107,39 @@ impl Grid {
         u64::try_from(self.lot.parts().0).context("the lot is too large")
     }
 
-    /// Returns the two assets, base first.
+    /// Checks that the assets can have the scales that decimals at the edge need.
+    ///
+    /// # Errors
+    ///
+    /// One of them is too fine.
+    pub fn check_edge(&self) -> anyhow::Result<()> {
+        let finest = self.quote_scale.max(self.lot.parts().1);
+        if finest > ASSET_SCALE_MAX {
+            bail!(
+                "a tick of {} and a lot of {} need an asset with {finest} decimals; \
+                 the server takes at most {ASSET_SCALE_MAX}",
+                self.tick.size(),
+                self.lot.size()
+            );
+        }
+        Ok(())
+    }
+
+    /// Returns the two assets, base first. Where the file is finer than an asset can be, the core still counts
+    /// exactly; the scale is only what the edge would show.
     pub fn assets(&self) -> [AssetConfig; 2] {
         let asset = |symbol: &str, scale| AssetConfig {
             symbol: symbol.into(),
             scale,
             transfer_scale: scale,
         };
-        [asset(BASE, self.lot.parts().1), asset(QUOTE, self.quote_scale)]
+        let quote_scale = self.quote_scale.min(ASSET_SCALE_MAX);
+        [asset(BASE, self.base_scale()), asset(QUOTE, quote_scale)]
+    }
+
+    /// The scale of the base asset, or 0 where it cannot have the one of the lot.
+    fn base_scale(&self) -> u8 {
+        Some(self.lot.parts().1).filter(|&scale| scale <= ASSET_SCALE_MAX).unwrap_or(0)
     }
 
     /// Returns the market's rules: no fees, no band, no caps.
@@ -128,9 +148,10 @@ impl Grid {
     ///
     /// None that [`Grid::new`] has not found already.
     pub fn market(&self, base: AssetId, quote: AssetId) -> anyhow::Result<MarketConfig> {
-        let (tick, tick_scale) = self.tick.parts();
-        let tick_size = power_of_ten(self.quote_scale - tick_scale)
-            .and_then(|lift| tick.checked_mul(lift))
+        // tick_size × base_units_per_lot = quote_units_per_tick_lot × 10^base scale.
+        let tick_lot = u128::from(self.quote_units_per_tick_lot()?);
+        let tick_size = power_of_ten(self.base_scale())
+            .and_then(|whole| (tick_lot / self.lot.parts().0).checked_mul(whole))
             .context("the tick is too large")?;
         Ok(MarketConfig {
             symbol: format!("{BASE}/{QUOTE}").into(),
@@ -179,6 +200,17 @@ mod tests {
         let notional = market.notional(price, quantity).expect("fits");
         assert_eq!(notional.get(), 490_000_000_000_000_000_000_000_000);
         assert_eq!(grid.quantity_text(QuantityLots::new(1)), "0.000000000001");
+    }
+
+    #[test]
+    fn numbers_finer_than_any_asset_are_still_counted_exactly() {
+        let survey = survey(&["0.00000001"], &["0.000000000000000000000000001", "3"]);
+        assert!(Grid::new(&survey, None, None).is_err(), "3 × 10^27 lots do not fit 64 bits");
+        let survey = self::survey(&["0.00000001"], &["0.000000000000000001", "3"]);
+        let grid = Grid::new(&survey, None, None).expect("fits");
+        assert!(grid.check_edge().is_err(), "26 decimals are too many for the edge");
+        let market = grid.market(AssetId::new(0), AssetId::new(1)).expect("checked");
+        assert_eq!(market.quote_units_per_tick_lot, 1);
     }
 
     #[test]

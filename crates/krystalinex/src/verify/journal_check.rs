@@ -1,0 +1,278 @@
+//! The journal checked from its first row: the chain, the formats, every command decided again, the state.
+//!
+//! Invariant: each area names its first fault and counts what was checked before it. A row that cannot be read
+//! ends the walk: nothing after it can be trusted.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use engine::{Action, Decision, Effects, Event, Reject, Stamp, State};
+use journal::{BadRow, Batch, Entry, RULES, Row, Snapshot};
+use units::{Hash32, Sequence, Time};
+
+use super::report::{Area, Report};
+
+/// Rows between two checks of the whole state.
+const STATE_CHECK_ROWS: u64 = 50_000;
+
+/// A row of the journal, and what reading it came to.
+#[derive(Debug)]
+pub struct ReadRow {
+    sequence: Sequence,
+    previous_hash: Hash32,
+    hash: Hash32,
+    read: Result<Batch, BadRow>,
+}
+
+impl ReadRow {
+    /// Checks a row by itself: its hash, its versions, its bytes.
+    pub fn new(row: &Row) -> Self {
+        Self {
+            sequence: row.sequence,
+            previous_hash: row.previous_hash,
+            hash: row.hash,
+            read: journal::read(row),
+        }
+    }
+}
+
+/// The walk along the journal.
+#[derive(Debug)]
+pub struct Walk {
+    state: State,
+    last: Sequence,
+    last_hash: Hash32,
+    last_time: Time,
+    last_epoch: u64,
+    incarnation: Option<u64>,
+    snapshots: BTreeMap<Sequence, Snapshot>,
+    commands: u64,
+    /// Whether the state is still the journal's: nothing can be decided or compared after a fault in it.
+    sound: bool,
+}
+
+impl Walk {
+    /// Begins before the first row; the snapshots are compared where they stand.
+    pub fn new(snapshots: Vec<Snapshot>) -> Self {
+        Self {
+            state: State::new(),
+            last: Sequence::new(0),
+            last_hash: Hash32::default(),
+            last_time: Time::ZERO,
+            last_epoch: 0,
+            incarnation: None,
+            snapshots: snapshots
+                .into_iter()
+                .map(|snapshot| (snapshot.sequence, snapshot))
+                .collect(),
+            commands: 0,
+            sound: true,
+        }
+    }
+
+    /// Checks the next row and applies it. Returns `false` where the walk cannot go on.
+    pub fn row(&mut self, row: ReadRow, report: &mut Report, observer: &mut Effects) -> bool {
+        let sequence = row.sequence;
+        if sequence != self.last.next() {
+            let (wanted, last) = (self.last.next(), self.last);
+            let text = format!("row {wanted} is missing: row {sequence} follows {last}");
+            report.fault(Area::Chain, text);
+            return false;
+        }
+        if row.previous_hash != self.last_hash {
+            let text = format!(
+                "row {sequence} names {} as the hash before it; row {} has {}",
+                row.previous_hash, self.last, self.last_hash
+            );
+            report.fault(Area::Chain, text);
+        }
+        (self.last, self.last_hash) = (sequence, row.hash);
+        let batch = match row.read {
+            Ok(batch) => batch,
+            Err(error) => {
+                report.fault(Area::of(&error), error.to_string());
+                return false;
+            }
+        };
+        self.header(&batch, report);
+        report.counted(Area::Chain, 1);
+        report.counted(Area::Formats, 1);
+        if !self.apply(&batch, report, observer) {
+            return false;
+        }
+        self.snapshot(report);
+        if sequence.get().is_multiple_of(STATE_CHECK_ROWS) {
+            self.check_state(report);
+        }
+        true
+    }
+
+    fn header(&mut self, batch: &Batch, report: &mut Report) {
+        let sequence = batch.sequence;
+        let incarnation = *self.incarnation.get_or_insert(batch.incarnation);
+        if batch.incarnation != incarnation {
+            let text = format!(
+                "row {sequence} is of incarnation {}, not {incarnation}",
+                batch.incarnation
+            );
+            report.fault(Area::Chain, text);
+        }
+        if batch.time < self.last_time {
+            let text = format!("row {sequence} is at {}, before {}", batch.time, self.last_time);
+            report.fault(Area::Chain, text);
+        }
+        if batch.epoch < self.last_epoch {
+            let text =
+                format!("row {sequence} is of epoch {}, after {}", batch.epoch, self.last_epoch);
+            report.fault(Area::Chain, text);
+        }
+        self.last_time = self.last_time.max(batch.time);
+        self.last_epoch = self.last_epoch.max(batch.epoch);
+        if sequence == Sequence::new(1) {
+            self.genesis(batch, report);
+        }
+    }
+
+    fn genesis(&self, batch: &Batch, report: &mut Report) {
+        let settings = batch.entries.first().and_then(|entry| match &entry.command.action {
+            Action::Genesis(settings) => Some(settings),
+            _ => None,
+        });
+        match settings {
+            None => report.fault(Area::Chain, "row 1 does not begin with the genesis".to_owned()),
+            Some(settings) if settings.incarnation != batch.incarnation => {
+                let text = format!(
+                    "row 1 is of incarnation {}, and its genesis says {}",
+                    batch.incarnation, settings.incarnation
+                );
+                report.fault(Area::Chain, text);
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// Decides the batch again and applies its events. Returns `false` where an event cannot be applied.
+    fn apply(&mut self, batch: &Batch, report: &mut Report, observer: &mut Effects) -> bool {
+        let sequence = batch.sequence;
+        // A batch older than the last one cannot be opened; the fault has been told.
+        let time = batch.time.max(self.last_time);
+        self.state.open_batch(Stamp { sequence, time });
+        for (at, entry) in (0_u32..).zip(&batch.entries) {
+            observer.at = at;
+            self.commands += 1;
+            report.counted(Area::Events, 1);
+            if batch.rules != RULES {
+                report.skipped(Area::Decisions, 1);
+            } else {
+                match decided_alike(&self.state, entry) {
+                    Ok(()) => report.counted(Area::Decisions, 1),
+                    Err(text) => {
+                        let text = format!("row {sequence}, command {at}: {text}");
+                        report.fault(Area::Decisions, text);
+                    }
+                }
+            }
+            let state = &mut self.state;
+            let applied = catch_unwind(AssertUnwindSafe(|| {
+                engine::evolve(state, &entry.command, &entry.event, observer);
+            }));
+            if let Err(panic) = applied {
+                let text = panic_text(&*panic);
+                report.fault(Area::Events, format!("row {sequence}, command {at}: {text}"));
+                self.sound = false;
+                return false;
+            }
+        }
+        true
+    }
+
+    fn snapshot(&mut self, report: &mut Report) {
+        let Some(snapshot) = self.snapshots.remove(&self.last) else { return };
+        let sequence = self.last;
+        if snapshot.journal_hash != self.last_hash {
+            let text = format!(
+                "the snapshot at row {sequence} names the row's hash {}; the row has {}",
+                snapshot.journal_hash, self.last_hash
+            );
+            return report.fault(Area::Snapshots, text);
+        }
+        let computed = journal::state_hash(&self.state);
+        if computed == snapshot.state_hash {
+            report.counted(Area::Snapshots, 1);
+        } else {
+            let text = format!(
+                "the snapshot at row {sequence} has the state hash {}; the journal gives {computed}",
+                snapshot.state_hash
+            );
+            report.fault(Area::Snapshots, text);
+        }
+    }
+
+    fn check_state(&self, report: &mut Report) {
+        match self.state.check() {
+            Ok(()) => report.counted(Area::State, 1),
+            Err(text) => report.fault(Area::State, format!("after row {}: {text}", self.last)),
+        }
+    }
+
+    /// Ends the walk: checks the state once more, and that no snapshot stands beyond the journal.
+    pub fn finish(&mut self, report: &mut Report) {
+        if self.sound {
+            self.check_state(report);
+        }
+        if let Some(sequence) = self.snapshots.keys().next() {
+            let text = format!("the snapshot at row {sequence} is beyond row {}", self.last);
+            report.fault(Area::Snapshots, text);
+        }
+    }
+
+    /// Returns the state that the journal gives so far.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Returns whether the state is the journal's.
+    pub fn is_sound(&self) -> bool {
+        self.sound
+    }
+
+    /// Returns the last row.
+    pub fn last(&self) -> Sequence {
+        self.last
+    }
+
+    /// Returns the hash of the last row.
+    pub fn last_hash(&self) -> Hash32 {
+        self.last_hash
+    }
+
+    /// Returns the commands so far.
+    pub fn commands(&self) -> u64 {
+        self.commands
+    }
+}
+
+/// Decides a command again: it must come to the journalled event.
+fn decided_alike(state: &State, entry: &Entry) -> Result<(), String> {
+    // A command that a defect of ours refused may be decided today, or fail again: both are as they should be.
+    if entry.event == Event::Rejected(Reject::Internal) {
+        return Ok(());
+    }
+    let journalled = &entry.event;
+    match catch_unwind(AssertUnwindSafe(|| engine::decide(state, &entry.command))) {
+        Ok(Decision::Event(event)) if event == *journalled => Ok(()),
+        Ok(Decision::Event(event)) => {
+            Err(format!("decided again it comes to {event:?}; the journal has {journalled:?}"))
+        }
+        Ok(Decision::Repeat { .. } | Decision::IdReused) => {
+            Err(format!("it is known already; the journal has {journalled:?}"))
+        }
+        Err(panic) => Err(format!("deciding it again fails: {}", panic_text(&*panic))),
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("a defect").to_owned()
+}
