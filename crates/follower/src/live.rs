@@ -1,0 +1,287 @@
+//! The followed state, shared by everything in a process that reads it.
+//!
+//! Invariant: the state is that after the row [`Live::sequence`], whole rows only; a waiter is completed after the
+//! state it will read has its row.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use engine::{Effects, State};
+use journal::{Applied, Batch};
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{broadcast, oneshot, watch};
+use units::{CommandId, Hash32, Sequence, Time};
+
+/// Batches that are kept for a subscriber that is slow; one that is slower hears that it lagged.
+const SUBSCRIBER_BATCHES_MAX: usize = 512;
+
+/// The followed state of one process. Share it as an [`Arc`].
+pub struct Live {
+    state: RwLock<State>,
+    /// The hash of the last row that is in the state.
+    hash: Mutex<Hash32>,
+    incarnation: AtomicU64,
+    sequence: watch::Sender<Sequence>,
+    projected: watch::Sender<Sequence>,
+    clock: Mutex<Clock>,
+    waiters: Mutex<Waiters>,
+    subscribers: broadcast::Sender<Arc<Applied>>,
+    stopped: OnceLock<String>,
+}
+
+/// Journal time, carried on by this process' own monotonic clock.
+struct Clock {
+    /// The last batch's time, and when it was seen here.
+    time: Time,
+    seen: Instant,
+    /// When the state was last known to be at the journal's head; `None` before it ever was.
+    at_head: Option<Instant>,
+    started: Instant,
+}
+
+#[derive(Default)]
+struct Waiters {
+    by_command: HashMap<CommandId, Vec<(u64, oneshot::Sender<Outcome>)>>,
+    last: u64,
+}
+
+/// A command's outcome as it was followed.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The batch it is in.
+    pub applied: Arc<Applied>,
+    /// Its place in the batch.
+    pub index: usize,
+}
+
+impl Outcome {
+    /// Returns the command and what it has done.
+    #[must_use]
+    pub fn entry(&self) -> &journal::Entry {
+        &self.applied.batch.entries[self.index]
+    }
+}
+
+/// Waits for one command's outcome. Dropping it ends the wait.
+pub struct Waiter {
+    live: Arc<Live>,
+    command: CommandId,
+    number: u64,
+    receiver: oneshot::Receiver<Outcome>,
+}
+
+impl Live {
+    /// Wraps a state whose last row has this hash.
+    #[must_use]
+    pub fn new(state: State, hash: Hash32) -> Arc<Self> {
+        let now = Instant::now();
+        let incarnation = state.settings().map_or(0, |settings| settings.incarnation);
+        let clock = Clock { time: state.time(), seen: now, at_head: None, started: now };
+        Arc::new(Self {
+            sequence: watch::Sender::new(state.sequence()),
+            projected: watch::Sender::new(Sequence::new(0)),
+            incarnation: AtomicU64::new(incarnation),
+            hash: Mutex::new(hash),
+            clock: Mutex::new(clock),
+            state: RwLock::new(state),
+            waiters: Mutex::default(),
+            subscribers: broadcast::Sender::new(SUBSCRIBER_BATCHES_MAX),
+            stopped: OnceLock::new(),
+        })
+    }
+
+    /// Reads the state. Keep `f` short: following waits for it.
+    pub fn read<R>(&self, f: impl FnOnce(&State) -> R) -> R {
+        f(&self.state.read())
+    }
+
+    /// Returns the last row that is in the state.
+    pub fn sequence(&self) -> Sequence {
+        *self.sequence.borrow()
+    }
+
+    /// Returns the hash of the last row that is in the state.
+    pub fn hash(&self) -> Hash32 {
+        *self.hash.lock()
+    }
+
+    /// Waits until a row is in the state, at most `limit`; tells whether it is.
+    pub async fn wait_for(&self, sequence: Sequence, limit: Duration) -> bool {
+        reached(&self.sequence, sequence, limit).await
+    }
+
+    /// Returns the last row that this process has seen in the projections; 0 where it does not write them.
+    pub fn projected(&self) -> Sequence {
+        *self.projected.borrow()
+    }
+
+    /// Waits until a row is in the projections that this process writes, at most `limit`; tells whether it is.
+    pub async fn wait_projected(&self, sequence: Sequence, limit: Duration) -> bool {
+        reached(&self.projected, sequence, limit).await
+    }
+
+    /// Begins to wait for a command's outcome. Call it before the command is published, so that the outcome cannot
+    /// pass unseen.
+    pub fn expect(self: &Arc<Self>, command: CommandId) -> Waiter {
+        let (sender, receiver) = oneshot::channel();
+        let mut waiters = self.waiters.lock();
+        waiters.last += 1;
+        let number = waiters.last;
+        waiters.by_command.entry(command).or_default().push((number, sender));
+        Waiter { live: Arc::clone(self), command, number, receiver }
+    }
+
+    /// Returns journal time as it is about now: the last batch's time and this process' own clock since.
+    pub fn journal_now(&self) -> Time {
+        let clock = self.clock.lock();
+        let since = u64::try_from(clock.seen.elapsed().as_micros()).unwrap_or(u64::MAX);
+        clock.time.plus_micros(since)
+    }
+
+    /// Returns how long ago the state was last known to be at the journal's head.
+    pub fn behind(&self) -> Duration {
+        let clock = self.clock.lock();
+        clock.at_head.unwrap_or(clock.started).elapsed()
+    }
+
+    /// Tells whether the state has ever been at the journal's head.
+    pub fn has_caught_up(&self) -> bool {
+        self.clock.lock().at_head.is_some()
+    }
+
+    /// Returns which journal this is; 0 before its first row.
+    pub fn incarnation(&self) -> u64 {
+        self.incarnation.load(Relaxed)
+    }
+
+    /// Hears of every batch from now on.
+    pub fn subscribe(&self) -> broadcast::Receiver<Arc<Applied>> {
+        self.subscribers.subscribe()
+    }
+
+    /// Returns why following has stopped for good, if it has. Such a process is not ready.
+    pub fn stopped(&self) -> Option<&str> {
+        self.stopped.get().map(String::as_str)
+    }
+
+    /// Returns how many commands are waited for.
+    pub fn waiting(&self) -> usize {
+        self.waiters.lock().by_command.len()
+    }
+
+    /// Follows the next batch: changes the state, then tells everybody who waits.
+    ///
+    /// # Panics
+    ///
+    /// When the batch does not follow the state's last row, or its events cannot have come from this state.
+    pub fn apply(&self, batch: Batch, hash: Hash32) -> Arc<Applied> {
+        let sequence = batch.sequence;
+        assert_eq!(sequence, self.sequence().next(), "batches are followed in order");
+        let effects = {
+            let mut state = self.state.write();
+            let effects = journal::apply(&mut state, &batch);
+            if let Some(settings) = state.settings() {
+                self.incarnation.store(settings.incarnation, Relaxed);
+            }
+            effects
+        };
+        self.publish(batch, hash, effects)
+    }
+
+    fn publish(&self, batch: Batch, hash: Hash32, effects: Effects) -> Arc<Applied> {
+        let sequence = batch.sequence;
+        *self.hash.lock() = hash;
+        {
+            let mut clock = self.clock.lock();
+            clock.time = batch.time;
+            clock.seen = Instant::now();
+        }
+        let applied = Arc::new(Applied { batch, hash, effects });
+        self.sequence.send_replace(sequence);
+        self.complete(&applied);
+        // Nobody listening is no failure.
+        let _ = self.subscribers.send(Arc::clone(&applied));
+        applied
+    }
+
+    fn complete(&self, applied: &Arc<Applied>) {
+        let mut waiters = self.waiters.lock();
+        if waiters.by_command.is_empty() {
+            return;
+        }
+        for (index, entry) in applied.batch.entries.iter().enumerate() {
+            if entry.command.origin != engine::Origin::Client {
+                continue;
+            }
+            for (_, sender) in waiters.by_command.remove(&entry.command.id).into_iter().flatten() {
+                // A waiter that has just given up is no failure.
+                let _ = sender.send(Outcome { applied: Arc::clone(applied), index });
+            }
+        }
+    }
+
+    /// Notes that the state is at the journal's head now.
+    pub(crate) fn mark_at_head(&self) {
+        self.clock.lock().at_head = Some(Instant::now());
+    }
+
+    /// Notes how far the projections are.
+    pub(crate) fn mark_projected(&self, sequence: Sequence) {
+        self.projected.send_replace(sequence);
+    }
+
+    /// Stops for good.
+    pub(crate) fn stop(&self, reason: String) {
+        // The first reason is the one that counts.
+        let _ = self.stopped.set(reason);
+    }
+
+    /// Replaces the state by one that was loaded anew.
+    pub(crate) fn replace(&self, state: State, hash: Hash32) {
+        let sequence = state.sequence();
+        self.incarnation
+            .store(state.settings().map_or(0, |settings| settings.incarnation), Relaxed);
+        {
+            let mut clock = self.clock.lock();
+            clock.time = state.time();
+            clock.seen = Instant::now();
+        }
+        *self.state.write() = state;
+        *self.hash.lock() = hash;
+        self.sequence.send_replace(sequence);
+    }
+}
+
+async fn reached(at: &watch::Sender<Sequence>, sequence: Sequence, limit: Duration) -> bool {
+    if *at.borrow() >= sequence {
+        return true;
+    }
+    let mut receiver = at.subscribe();
+    let waited = tokio::time::timeout(limit, receiver.wait_for(|now| *now >= sequence)).await;
+    matches!(waited, Ok(Ok(_)))
+}
+
+impl Waiter {
+    /// Waits for the outcome, at most `limit`; `None` when it has not come. A wait that has ended so may be repeated.
+    pub async fn outcome(&mut self, limit: Duration) -> Option<Outcome> {
+        match tokio::time::timeout(limit, &mut self.receiver).await {
+            Ok(Ok(outcome)) => Some(outcome),
+            Ok(Err(_)) | Err(_) => None,
+        }
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        let mut waiters = self.live.waiters.lock();
+        let Some(all) = waiters.by_command.get_mut(&self.command) else {
+            return;
+        };
+        all.retain(|(number, _)| *number != self.number);
+        if all.is_empty() {
+            waiters.by_command.remove(&self.command);
+        }
+    }
+}
