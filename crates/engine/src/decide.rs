@@ -1,9 +1,17 @@
-//! Step 3 of the order's way: decide.
+//! Step 3 of the order's way: decide. Reads the state, changes nothing.
+
+mod amend;
+mod cancel;
+mod config;
+mod money;
+mod place;
+mod walk;
 
 use units::CommandId;
 
-use crate::command::Command;
+use crate::command::{Action, Command, Origin};
 use crate::event::Event;
+use crate::reject::Reject;
 use crate::state::{KnownCommand, State};
 
 /// What [`decide`] says of a command.
@@ -11,10 +19,9 @@ use crate::state::{KnownCommand, State};
 pub enum Decision {
     /// It does this; nothing has changed yet: [`crate::evolve`] does that.
     Event(Event),
-    /// It is known with the same body (or its client order id is): nothing happens again. The outcome is that of
-    /// `first`.
+    /// It is known with the same body: nothing happens again. The outcome is that of `first`.
     Repeat {
-        /// The command that it repeats: itself, or the one that used its client order id.
+        /// The command that it repeats.
         first: CommandId,
         /// What is remembered of that.
         known: KnownCommand,
@@ -24,7 +31,59 @@ pub enum Decision {
 }
 
 /// Decides a command at the time of the batch that is open. Changes nothing.
+///
+/// The order of the checks: repeat, expiry, rules.
 #[must_use]
-pub fn decide(_state: &State, _command: &Command) -> Decision {
-    unimplemented!()
+pub fn decide(state: &State, command: &Command) -> Decision {
+    if command.origin == Origin::Client {
+        if let Some(known) = state.known(command.id) {
+            return if known.body_hash == command.body_hash {
+                Decision::Repeat { first: command.id, known }
+            } else {
+                Decision::IdReused
+            };
+        }
+        if state.time() > command.expires_at {
+            return Decision::Event(Event::Rejected(Reject::Expired));
+        }
+    }
+    Decision::Event(outcome(state, command).unwrap_or_else(Event::Rejected))
+}
+
+fn outcome(state: &State, command: &Command) -> Result<Event, Reject> {
+    let born = state.settings().is_some();
+    if born == matches!(command.action, Action::Genesis(_)) {
+        return Err(Reject::Genesis);
+    }
+    match &command.action {
+        Action::PlaceOrder(order) => place::place(state, command, order),
+        Action::CancelOrder { account, order } => cancel::cancel(state, *account, order),
+        Action::AmendOrder(amend) => amend::amend(state, amend),
+        Action::CancelAll { account, market } => cancel::cancel_all(state, *account, *market),
+        Action::ExpireOrder { .. }
+        | Action::CancelNext { .. }
+        | Action::TriggerStop { .. }
+        | Action::HaltMarket { .. } => internal(state, command),
+        Action::Genesis(_) | Action::Tick | Action::SetLimits(_) => Ok(Event::Done),
+        Action::DefineAsset(asset) => config::define_asset(state, asset),
+        Action::DefineMarket(market) => config::define_market(state, market),
+        Action::SetMarketState { market, .. } => config::known_market(state, *market),
+        action => money::decide(state, action),
+    }
+}
+
+/// Decides the state's own work, which nobody outside may ask for.
+fn internal(state: &State, command: &Command) -> Result<Event, Reject> {
+    if command.origin != Origin::Internal {
+        return Err(Reject::Forbidden);
+    }
+    match &command.action {
+        Action::ExpireOrder { market, order } => cancel::expire(state, *market, *order),
+        Action::CancelNext { market, order, reason } => {
+            cancel::cancel_next(state, *market, *order, *reason)
+        }
+        Action::TriggerStop { market, order } => place::trigger(state, *market, *order),
+        Action::HaltMarket { market } => config::known_market(state, *market),
+        _ => Err(Reject::Forbidden),
+    }
 }

@@ -1,20 +1,157 @@
-//! Makes an event so.
+//! Makes an event so. Decides nothing: what it cannot apply is a defect, and stops it.
 
-use crate::command::Command;
+mod money;
+mod orders;
+mod settle;
+
+use ledger::AccountIndex;
+use units::{AccountId, AssetId, CommandId};
+
+use crate::command::{Action, Command, Origin};
 use crate::event::Event;
 use crate::observe::Observer;
-use crate::state::State;
+use crate::snapshot::seed;
+use crate::state::{Known, Market, State, Sweep};
 
 /// Applies an event to the state. Decides nothing.
 ///
 /// # Panics
 ///
 /// When the event cannot have come from this state: every follower stops there, by design.
-pub fn evolve(
-    _state: &mut State,
-    _command: &Command,
-    _event: &Event,
-    _observer: &mut impl Observer,
-) {
-    unimplemented!()
+pub fn evolve(state: &mut State, command: &Command, event: &Event, observer: &mut impl Observer) {
+    let mut evolver = Evolver { state, observer, reference: command.id };
+    evolver.count_rate(&command.action);
+    match event {
+        Event::Rejected(_) => {}
+        Event::Done => evolver.done(&command.action),
+        Event::OrderPlaced(placed) => evolver.order_placed(command, placed),
+        Event::OrderCancelled { market, order, reason } => {
+            evolver.cancel_order(*market, *order, *reason);
+        }
+        Event::CancelRemembered => evolver.remember_cancel(command),
+        Event::OrdersCancelled { orders, more } => {
+            evolver.cancel_orders(&command.action, orders, *more);
+        }
+        Event::OrderReduced { market, order, quantity } => {
+            evolver.reduce_order(*market, *order, *quantity);
+        }
+        Event::OrderReplaced { market, order, quantity, placed } => {
+            evolver.replace_order(*market, *order, *quantity, placed);
+        }
+        Event::StopTriggered { market, order, placed } => {
+            evolver.trigger_stop(*market, *order, placed);
+        }
+    }
+    if command.origin == Origin::Client {
+        let (outcome, time) = (state.sequence, state.time);
+        state.known.push(Known::new(command.id, command.body_hash, outcome, time));
+    }
+}
+
+/// The state while an event is applied, and who follows.
+struct Evolver<'a, O> {
+    state: &'a mut State,
+    observer: &'a mut O,
+    /// What ledger entries refer to: the command, or the order it is about.
+    reference: CommandId,
+}
+
+impl<O: Observer> Evolver<'_, O> {
+    fn done(&mut self, action: &Action) {
+        match action {
+            Action::Genesis(settings) => {
+                seed(self.state, Some(*settings));
+                self.state.open_account(AccountId::FEES);
+                self.observer.account(AccountId::FEES);
+            }
+            Action::Tick => {}
+            Action::SetLimits(limits) => self.state.limits = *limits,
+            Action::DefineAsset(config) => {
+                let assets = &mut self.state.assets;
+                let at = assets.iter().position(|known| known.symbol == config.symbol);
+                let at = at.unwrap_or(assets.len());
+                if let Some(known) = assets.get_mut(at) {
+                    *known = config.clone();
+                } else {
+                    assets.push(config.clone());
+                }
+                self.observer.asset(AssetId::new(u16::try_from(at).expect("assets fit 16 bits")));
+            }
+            Action::DefineMarket(config) => {
+                let markets = &mut self.state.markets;
+                let at = markets.iter().position(|known| known.config.symbol == config.symbol);
+                let at = at.unwrap_or(markets.len());
+                let id = units::MarketId::new(u16::try_from(at).expect("markets fit 16 bits"));
+                if let Some(known) = markets.get_mut(at) {
+                    known.config = config.clone();
+                } else {
+                    markets.push(Market::new(id, config.clone()));
+                }
+                self.observer.market(id);
+            }
+            Action::SetMarketState { market, state } => self.set_market_state(*market, *state),
+            Action::HaltMarket { market } => {
+                self.set_market_state(*market, crate::MarketState::Halted);
+            }
+            action => self.move_money(action),
+        }
+    }
+
+    fn set_market_state(&mut self, id: units::MarketId, state: crate::MarketState) {
+        let market = self.state.market_mut(id);
+        market.state = state;
+        market.halt_due = false;
+        if state == crate::MarketState::Open {
+            let reference = market.reference();
+            market.trades.rebase(reference);
+        }
+        self.observer.market(id);
+    }
+
+    /// Order commands count against the account's rate whatever comes of them.
+    fn count_rate(&mut self, action: &Action) {
+        let account = match action {
+            Action::PlaceOrder(order) => order.account,
+            Action::AmendOrder(amend) => amend.account,
+            _ => return,
+        };
+        if let Some(index) = self.state.ledger.find(account) {
+            let now = self.state.time;
+            self.state.info_mut(index).count_command(now);
+        }
+    }
+
+    fn remember_cancel(&mut self, command: &Command) {
+        let Action::CancelOrder { account, order: crate::OrderRef::Id(order) } = command.action
+        else {
+            panic!("only a cancel by id is remembered");
+        };
+        self.state.remembered.insert(order, (account, command.expires_at));
+        self.state.remembered_expiries.insert((command.expires_at, order));
+    }
+
+    fn cancel_orders(
+        &mut self,
+        action: &Action,
+        orders: &[(units::MarketId, CommandId)],
+        more: bool,
+    ) {
+        let Action::CancelAll { account, market } = *action else {
+            panic!("only a cancel-all cancels many");
+        };
+        for &(market, order) in orders {
+            self.cancel_order(market, order, crate::CancelReason::Requested);
+        }
+        if more {
+            let before_arrival = self.state.arrivals.saturating_add(1);
+            self.state.sweeps.push_back(Sweep { account, market, before_arrival });
+        }
+    }
+
+    /// Tells of an account's balance after a change of it.
+    fn tell_balance(&mut self, account: AccountIndex, asset: AssetId) {
+        let sequence = self.state.ledger.count_change(account);
+        let balance = self.state.ledger.balance(account, asset);
+        self.observer.balance(self.state.ledger.id(account), asset, balance, sequence);
+    }
 }

@@ -3,6 +3,8 @@
 //! The stream is canonical: two equal states give the same records in the same order, so the hash of their bytes
 //! is the state's hash.
 
+mod build;
+
 use book::Side;
 use units::{
     AccountId, Amount, AssetId, Balance, CommandId, MarketId, OrderId, PriceTicks, QuantityLots,
@@ -13,6 +15,9 @@ use crate::command::{ClientOrderId, OrderType, SelfTradePrevention, TimeInForce}
 use crate::config::{AssetConfig, Limits, MarketConfig, MarketState, Settings};
 use crate::observe::WithdrawalState;
 use crate::state::AccountFlags;
+
+pub use build::StateBuilder;
+pub(crate) use build::seed;
 
 /// One record of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -216,33 +221,3 @@ impl core::fmt::Display for BadSnapshot {
 }
 
 impl core::error::Error for BadSnapshot {}
-
-/// Rebuilds a state from its records.
-#[derive(Debug, Default)]
-pub struct StateBuilder {}
-
-impl StateBuilder {
-    /// Begins with nothing.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Takes the next record.
-    ///
-    /// # Errors
-    ///
-    /// [`BadSnapshot`] when the record cannot follow those before it.
-    pub fn push(&mut self, _record: Record) -> Result<(), BadSnapshot> {
-        unimplemented!()
-    }
-
-    /// Returns the state.
-    ///
-    /// # Errors
-    ///
-    /// [`BadSnapshot`] when the stream is cut short, or what it says breaks an invariant of the state.
-    pub fn finish(self) -> Result<crate::State, BadSnapshot> {
-        unimplemented!()
-    }
-}

@@ -1,96 +1,82 @@
 //! The state of the whole exchange, and the questions it answers.
 
+mod accounts;
+mod check;
+mod client_ids;
+mod ids;
+mod market;
+mod order;
+mod records;
+mod reference;
+mod views;
+mod window;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
 use book::Side;
+use ledger::{AccountIndex, Ledger};
 use units::{
-    AccountId, AssetId, Balance, CommandId, MarketId, PriceTicks, QuantityLots, Sequence,
+    AccountId, Amount, AssetId, Balance, CommandId, MarketId, ReferenceHash, Sequence,
     SignedAmount, Time,
 };
 
 use crate::command::ClientOrderId;
-use crate::config::{AssetConfig, Limits, MarketConfig, MarketState, Settings};
-use crate::observe::{OrderView, WithdrawalView};
-use crate::snapshot::Record;
+use crate::config::{AssetConfig, Limits, Settings};
+use crate::observe::{OrderView, WithdrawalState, WithdrawalView};
 
-/// Where in the journal a command stands: its row, its place in the row, and the row's time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stamp {
-    /// The row.
-    pub sequence: Sequence,
-    /// The row's journal time.
-    pub time: Time,
-}
-
-/// What an account may not do, or may do beyond others.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct AccountFlags {
-    /// Takes no new orders, transfers or withdrawals; cancels are taken.
-    pub locked: bool,
-    /// Takes no withdrawals.
-    pub withdrawals_frozen: bool,
-    /// Has the market makers' limits.
-    pub market_maker: bool,
-    /// Closed for ever.
-    pub closed: bool,
-}
-
-/// A market as it stands.
-#[derive(Clone, Copy, Debug)]
-pub struct MarketView<'a> {
-    /// Its id.
-    pub id: MarketId,
-    /// Its rules.
-    pub config: &'a MarketConfig,
-    /// Its state.
-    pub state: MarketState,
-    /// The last trade's price.
-    pub last_price: Option<PriceTicks>,
-    /// The reference of the price band: the volume-weighted price of the last five minutes' trades, else the last
-    /// trade's, else the configured one.
-    pub reference: Option<PriceTicks>,
-    /// The highest bid.
-    pub best_bid: Option<PriceTicks>,
-    /// The lowest ask.
-    pub best_ask: Option<PriceTicks>,
-    /// The last book update id given.
-    pub update_id: u64,
-    /// Orders in the book, waiting stops included.
-    pub orders: usize,
-}
-
-/// One price of the visible book.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DepthLevel {
-    /// The price.
-    pub price: PriceTicks,
-    /// The visible quantity.
-    pub quantity: QuantityLots,
-    /// How many orders.
-    pub orders: u32,
-}
-
-/// An account as it stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AccountView {
-    /// Its id.
-    pub id: AccountId,
-    /// Its flags.
-    pub flags: AccountFlags,
-    /// Its counter: one more with every order change, trade, balance change and withdrawal change of its own.
-    pub account_sequence: u64,
-}
-
-/// A command that is remembered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KnownCommand {
-    /// The hash of its body.
-    pub body_hash: u64,
-    /// The journal row of its outcome.
-    pub outcome: Sequence,
-}
+pub(crate) use accounts::AccountInfo;
+pub(crate) use client_ids::{ClientEntry, ClientIds};
+pub(crate) use ids::OrderIds;
+pub(crate) use market::Market;
+pub(crate) use order::{Extra, NONE, Order, hold};
+pub(crate) use reference::{TradeSecond, band};
+pub use views::{AccountFlags, AccountView, DepthLevel, KnownCommand, MarketView, Stamp};
+pub(crate) use window::{Known, Window};
 
 /// The state of the whole exchange.
-#[derive(Debug, Default)]
-pub struct State {}
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    pub(crate) sequence: Sequence,
+    pub(crate) time: Time,
+    pub(crate) settings: Option<Settings>,
+    pub(crate) limits: Limits,
+    /// Counts every order's arrival: time priority among stops, and what a cancel-all reaches.
+    pub(crate) arrivals: u64,
+    pub(crate) assets: Vec<AssetConfig>,
+    pub(crate) markets: Vec<Market>,
+    pub(crate) ledger: Ledger,
+    /// By the ledger's account index.
+    pub(crate) accounts: Vec<AccountInfo>,
+    pub(crate) order_ids: OrderIds,
+    pub(crate) known: Window,
+    pub(crate) client_ids: ClientIds,
+    /// Cancels that came before their orders.
+    pub(crate) remembered: BTreeMap<CommandId, (AccountId, Time)>,
+    pub(crate) remembered_expiries: BTreeSet<(Time, CommandId)>,
+    /// Cancel-alls that go on.
+    pub(crate) sweeps: VecDeque<Sweep>,
+    pub(crate) withdrawals: BTreeMap<CommandId, Withdrawal>,
+    pub(crate) deposit_references: BTreeSet<ReferenceHash>,
+    /// Good-till-date orders by their end, then arrival.
+    pub(crate) expiries: BTreeMap<(Time, u64), (MarketId, u32)>,
+}
+
+/// A cancel-all that goes on: an account's orders that arrived before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sweep {
+    pub(crate) account: AccountId,
+    pub(crate) market: Option<MarketId>,
+    pub(crate) before_arrival: u64,
+}
+
+/// A withdrawal that is not closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Withdrawal {
+    pub(crate) account: AccountIndex,
+    pub(crate) asset: AssetId,
+    pub(crate) amount: Amount,
+    pub(crate) state: WithdrawalState,
+}
 
 impl State {
     /// Returns the state before the first row of a journal.
@@ -103,158 +89,232 @@ impl State {
     ///
     /// # Panics
     ///
-    /// When `sequence` does not follow the last one, or `time` is before it.
-    pub fn open_batch(&mut self, _stamp: Stamp) {
-        unimplemented!()
+    /// When the row does not follow the last one, or its time is before it.
+    pub fn open_batch(&mut self, stamp: Stamp) {
+        assert_eq!(stamp.sequence, self.sequence.next(), "rows follow one another without gaps");
+        assert!(stamp.time >= self.time, "journal time never decreases");
+        self.sequence = stamp.sequence;
+        self.time = stamp.time;
+        let window = self.limits.dedup_window_micros;
+        self.known.forget(stamp.time, window);
+        self.client_ids.forget(stamp.time, window);
+        for market in &mut self.markets {
+            market.trades.forget(stamp.time);
+        }
+        if !self.sweeps.is_empty() {
+            let going = |sweep: &Sweep| crate::run::next_of(self, sweep).is_some();
+            let going: VecDeque<_> = self.sweeps.iter().copied().filter(going).collect();
+            self.sweeps = going;
+        }
+        while let Some(&(expires_at, order)) = self.remembered_expiries.first()
+            && expires_at < stamp.time
+        {
+            self.remembered_expiries.pop_first();
+            self.remembered.remove(&order);
+        }
     }
 
     /// Returns the last row that was opened.
     #[must_use]
     pub fn sequence(&self) -> Sequence {
-        unimplemented!()
+        self.sequence
     }
 
     /// Returns the journal time of the last row that was opened.
     #[must_use]
     pub fn time(&self) -> Time {
-        unimplemented!()
+        self.time
     }
 
     /// Returns what the journal was born with; `None` before genesis.
     #[must_use]
     pub fn settings(&self) -> Option<&Settings> {
-        unimplemented!()
+        self.settings.as_ref()
     }
 
     /// Returns the limits.
     #[must_use]
     pub fn limits(&self) -> &Limits {
-        unimplemented!()
+        &self.limits
     }
 
     /// Returns the assets; an asset's id is its position.
     #[must_use]
     pub fn assets(&self) -> &[AssetConfig] {
-        unimplemented!()
+        &self.assets
     }
 
     /// Finds an asset by its symbol.
     #[must_use]
-    pub fn asset_by_symbol(&self, _symbol: &str) -> Option<AssetId> {
-        unimplemented!()
+    pub fn asset_by_symbol(&self, symbol: &str) -> Option<AssetId> {
+        let at = self.assets.iter().position(|asset| &*asset.symbol == symbol)?;
+        Some(AssetId::new(u16::try_from(at).expect("assets fit 16 bits")))
     }
 
     /// Returns the outside world's balance of an asset, zero or negative.
     #[must_use]
-    pub fn outside(&self, _asset: AssetId) -> SignedAmount {
-        unimplemented!()
+    pub fn outside(&self, asset: AssetId) -> SignedAmount {
+        self.ledger.outside(asset)
     }
 
     /// Returns the markets in the order of their ids.
     pub fn markets(&self) -> impl Iterator<Item = MarketView<'_>> {
-        core::iter::empty()
+        self.markets.iter().map(Market::view)
     }
 
     /// Returns a market.
     #[must_use]
-    pub fn market(&self, _market: MarketId) -> Option<MarketView<'_>> {
-        unimplemented!()
+    pub fn market(&self, market: MarketId) -> Option<MarketView<'_>> {
+        self.find_market(market).map(Market::view)
     }
 
     /// Finds a market by its symbol (`BTC/USD`).
     #[must_use]
-    pub fn market_by_symbol(&self, _symbol: &str) -> Option<MarketId> {
-        unimplemented!()
+    pub fn market_by_symbol(&self, symbol: &str) -> Option<MarketId> {
+        self.markets.iter().find(|market| &*market.config.symbol == symbol).map(|market| market.id)
     }
 
-    /// Returns the visible book's levels of one side, best first.
-    pub fn depth(&self, _market: MarketId, _side: Side) -> impl Iterator<Item = DepthLevel> {
-        core::iter::empty()
+    /// Returns the visible book's levels of one side, best first; none for an unknown market.
+    pub fn depth(&self, market: MarketId, side: Side) -> impl Iterator<Item = DepthLevel> + '_ {
+        self.find_market(market).into_iter().flat_map(move |market| {
+            market.book.levels(side).map(|level| DepthLevel {
+                price: level.price,
+                quantity: level.quantity,
+                orders: level.orders,
+            })
+        })
     }
 
     /// Returns the open orders that rest in one side of a book, in price-time priority (waiting stops apart).
-    pub fn resting(&self, _market: MarketId, _side: Side) -> impl Iterator<Item = OrderView<'_>> {
-        core::iter::empty()
+    pub fn resting(&self, market: MarketId, side: Side) -> impl Iterator<Item = OrderView<'_>> {
+        self.find_market(market).into_iter().flat_map(move |market| {
+            let orders = market.book.queues(side).flat_map(|(_, queue)| queue);
+            orders.map(|resting| self.view(market, market.orders.get(resting.key)))
+        })
     }
 
     /// Returns an account.
     #[must_use]
-    pub fn account(&self, _account: AccountId) -> Option<AccountView> {
-        unimplemented!()
+    pub fn account(&self, account: AccountId) -> Option<AccountView> {
+        self.ledger.find(account).map(|index| self.account_view(index))
     }
 
     /// Returns all accounts in the order of opening.
-    pub fn accounts(&self) -> impl Iterator<Item = AccountView> {
-        core::iter::empty()
+    pub fn accounts(&self) -> impl Iterator<Item = AccountView> + '_ {
+        self.account_indices().map(|index| self.account_view(index))
     }
 
     /// Returns an account's balance of an asset; nothing for an account that has none.
     #[must_use]
-    pub fn balance(&self, _account: AccountId, _asset: AssetId) -> Balance {
-        unimplemented!()
+    pub fn balance(&self, account: AccountId, asset: AssetId) -> Balance {
+        let index = self.ledger.find(account);
+        index.map_or_else(Balance::default, |index| self.ledger.balance(index, asset))
     }
 
     /// Returns an account's balances, of the assets that it ever had, in the order of asset ids.
-    pub fn balances(&self, _account: AccountId) -> impl Iterator<Item = (AssetId, Balance)> {
-        core::iter::empty()
+    pub fn balances(&self, account: AccountId) -> impl Iterator<Item = (AssetId, Balance)> + '_ {
+        self.ledger.find(account).into_iter().flat_map(|index| self.ledger.balances(index))
     }
 
     /// Returns an open order.
     #[must_use]
-    pub fn order(&self, _order: CommandId) -> Option<OrderView<'_>> {
-        unimplemented!()
+    pub fn order(&self, order: CommandId) -> Option<OrderView<'_>> {
+        let (market, slot) = self.find_order(order)?;
+        Some(self.view(market, market.orders.get(slot)))
     }
 
     /// Finds an order by its owner's id for it: open, or closed within the window.
     #[must_use]
-    pub fn order_by_client_id(
-        &self,
-        _account: AccountId,
-        _id: &ClientOrderId,
-    ) -> Option<CommandId> {
-        unimplemented!()
+    pub fn order_by_client_id(&self, account: AccountId, id: &ClientOrderId) -> Option<CommandId> {
+        self.client_ids.get(account, id).map(|entry| entry.order)
+    }
+
+    /// Returns the body hash of the command that uses a client order id.
+    #[must_use]
+    pub fn client_order_body_hash(&self, account: AccountId, id: &ClientOrderId) -> Option<u64> {
+        self.client_ids.get(account, id).map(|entry| entry.body_hash)
     }
 
     /// Returns an account's open orders, oldest first within each market.
-    pub fn open_orders(&self, _account: AccountId) -> impl Iterator<Item = OrderView<'_>> {
-        core::iter::empty()
+    pub fn open_orders(&self, account: AccountId) -> impl Iterator<Item = OrderView<'_>> {
+        let index = self.ledger.find(account);
+        index.into_iter().flat_map(move |index| {
+            self.own_orders(index, None).map(|(market, slot)| {
+                let market = self.find_market(market).expect("own orders name markets");
+                self.view(market, market.orders.get(slot))
+            })
+        })
     }
 
     /// Returns a withdrawal that is not closed.
     #[must_use]
-    pub fn withdrawal(&self, _withdrawal: CommandId) -> Option<WithdrawalView> {
-        unimplemented!()
+    pub fn withdrawal(&self, withdrawal: CommandId) -> Option<WithdrawalView> {
+        let found = self.withdrawals.get(&withdrawal)?;
+        Some(self.withdrawal_view(withdrawal, found))
     }
 
     /// Returns all withdrawals that are not closed, by id.
-    pub fn withdrawals(&self) -> impl Iterator<Item = WithdrawalView> {
-        core::iter::empty()
+    pub fn withdrawals(&self) -> impl Iterator<Item = WithdrawalView> + '_ {
+        self.withdrawals.iter().map(|(id, found)| self.withdrawal_view(*id, found))
     }
 
     /// Returns what is remembered of a command.
     #[must_use]
-    pub fn known(&self, _command: CommandId) -> Option<KnownCommand> {
-        unimplemented!()
+    pub fn known(&self, command: CommandId) -> Option<KnownCommand> {
+        let known = self.known.get(command)?;
+        Some(KnownCommand { body_hash: known.body_hash, outcome: known.outcome })
     }
 
     /// Returns how many commands are remembered, and the bytes that takes.
     #[must_use]
     pub fn dedup_window(&self) -> (usize, usize) {
-        unimplemented!()
+        (self.known.len(), self.known.bytes())
     }
 
-    /// Returns the canonical stream of records that [`crate::StateBuilder`] takes.
-    pub fn records(&self) -> impl Iterator<Item = Record> {
-        core::iter::empty()
+    pub(crate) fn find_market(&self, market: MarketId) -> Option<&Market> {
+        self.markets.get(usize::from(market.get()))
     }
 
-    /// Checks every invariant over the whole state: assets sum to zero, held is the sum of the open holds, the
-    /// books are not crossed, all cross-references agree.
-    ///
-    /// # Errors
-    ///
-    /// The first invariant that does not hold, in words, with the account, asset or order.
-    pub fn check(&self) -> Result<(), String> {
-        unimplemented!()
+    /// A market that an applied event names.
+    pub(crate) fn market_of(&self, market: MarketId) -> &Market {
+        self.find_market(market).expect("an event names a market that is defined")
+    }
+
+    pub(crate) fn market_mut(&mut self, market: MarketId) -> &mut Market {
+        let at = usize::from(market.get());
+        self.markets.get_mut(at).expect("an event names a market that is defined")
+    }
+
+    pub(crate) fn find_order(&self, order: CommandId) -> Option<(&Market, u32)> {
+        let (market, slot) = self.order_ids.get(order, |market, slot| self.id_of(market, slot))?;
+        Some((self.market_of(market), slot))
+    }
+
+    pub(crate) fn id_of(&self, market: MarketId, slot: u32) -> CommandId {
+        self.market_of(market).orders.get(slot).id
+    }
+
+    /// Makes an open order findable by its id.
+    pub(crate) fn insert_order_id(&mut self, id: CommandId, at: (MarketId, u32)) {
+        let Self { order_ids, markets, .. } = self;
+        order_ids.insert(id, at, |market, slot| {
+            let market = markets.get(usize::from(market.get()));
+            market.expect("an open order is in a market that is defined").orders.get(slot).id
+        });
+    }
+
+    pub(crate) fn view<'a>(&self, market: &Market, order: &'a Order) -> OrderView<'a> {
+        order.view(market.id, self.ledger.id(order.account), order.status())
+    }
+
+    fn withdrawal_view(&self, id: CommandId, withdrawal: &Withdrawal) -> WithdrawalView {
+        WithdrawalView {
+            id,
+            account: self.ledger.id(withdrawal.account),
+            asset: withdrawal.asset,
+            amount: withdrawal.amount,
+            state: withdrawal.state,
+            account_sequence: 0,
+        }
     }
 }

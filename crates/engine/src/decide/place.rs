@@ -1,0 +1,377 @@
+//! New orders, and stops whose trigger is reached.
+
+use book::Side;
+use ledger::AccountIndex;
+use units::{Amount, AssetId, CommandId, MarketId, OrderId, PriceTicks, QuantityLots};
+
+use super::money::{active_account, check_funds};
+use super::walk::{Stop, Taker, Walk};
+use crate::command::{CancelReason, Command, NewOrder, OrderType, TimeInForce};
+use crate::config::{MarketConfig, MarketState};
+use crate::event::{Ending, Event, PlacedOrder};
+use crate::reject::Reject;
+use crate::state::{Market, State, band, hold};
+
+/// The most slices that an iceberg may have.
+const SLICES_MAX: u64 = 100;
+
+pub(super) fn place(state: &State, command: &Command, order: &NewOrder) -> Result<Event, Reject> {
+    let market = state.find_market(order.market).ok_or(Reject::MarketUnknown)?;
+    let account = active_account(state, order.account)?;
+    check_rate(state, account)?;
+    if let Some(client_order_id) = &order.client_order_id
+        && state.client_ids.get(order.account, client_order_id).is_some()
+    {
+        return Err(Reject::ClientOrderIdUsed);
+    }
+    check_market_state(market, order.post_only)?;
+    check_form(state, market, order)?;
+    let limit = going_limit(market, order);
+    check_notional(market, order, limit)?;
+    check_band(market, order)?;
+    check_count(state, market, account, order)?;
+    if is_stop(order.order_type) {
+        check_trigger(market, order)?;
+    }
+    let order_id = market.last_order_id.next();
+    let remembered = state.remembered.get(&command.id);
+    if remembered.is_some_and(|(account, _)| *account == order.account) {
+        let ending = Ending::Cancelled(CancelReason::CancelledBeforeArrival);
+        return Ok(Event::OrderPlaced(not_traded(order_id, limit, Amount::ZERO, ending)));
+    }
+    let placed = match order.order_type {
+        OrderType::Limit => place_limit(state, market, account, order, order_id)?,
+        OrderType::Market => place_market(state, market, account, order, order_id)?,
+        OrderType::StopLimit | OrderType::StopMarket => {
+            let price = limit.expect("a stop goes to market with a limit");
+            let hold = hold(&market.config, order.side, price, order.quantity);
+            check_funds(state, account, pays(&market.config, order.side), hold)?;
+            not_traded(order_id, limit, hold, Ending::Waits)
+        }
+    };
+    Ok(Event::OrderPlaced(placed))
+}
+
+/// Decides a stop whose trigger is reached: it goes to market with the limit that it was accepted with.
+pub(super) fn trigger(state: &State, market: MarketId, order: CommandId) -> Result<Event, Reject> {
+    let (found, slot) = state.find_order(order).ok_or(Reject::OrderUnknown)?;
+    let stop = found.orders.get(slot);
+    if found.id != market || !stop.waits() || found.state != MarketState::Open {
+        return Err(Reject::OrderUnknown);
+    }
+    let config = &found.config;
+    let hold = stop.hold(config);
+    let time_in_force = match stop.order_type {
+        OrderType::StopMarket => TimeInForce::Ioc,
+        _ => stop.extra().time_in_force,
+    };
+    let taker = Taker {
+        state,
+        market: found,
+        account: stop.account,
+        side: stop.side,
+        limit: Some(stop.price),
+        quantity: Some(stop.remaining()),
+        quote_amount: None,
+        self_trade_prevention: stop.self_trade_prevention,
+    };
+    let placed = if stop.post_only && crosses(found, stop.side, stop.price) {
+        let refused = Ending::Cancelled(CancelReason::TriggerRefused);
+        not_traded(stop.order_id, Some(stop.price), hold, refused)
+    } else {
+        // What cannot go to market ends here, or it would be due for ever.
+        go(&taker, stop.order_id, hold, time_in_force, CancelReason::ImmediateOrCancel)
+            .unwrap_or_else(|_| {
+                let refused = Ending::Cancelled(CancelReason::TriggerRefused);
+                not_traded(stop.order_id, Some(stop.price), hold, refused)
+            })
+    };
+    Ok(Event::StopTriggered { market, order, placed })
+}
+
+fn place_limit(
+    state: &State,
+    market: &Market,
+    account: AccountIndex,
+    order: &NewOrder,
+    order_id: OrderId,
+) -> Result<PlacedOrder, Reject> {
+    let price = order.price.expect("a limit order's form was checked");
+    if order.post_only && crosses(market, order.side, price) {
+        return Err(Reject::PostOnlyWouldCross);
+    }
+    let hold = hold(&market.config, order.side, price, order.quantity);
+    check_funds(state, account, pays(&market.config, order.side), hold)?;
+    let taker = Taker {
+        state,
+        market,
+        account,
+        side: order.side,
+        limit: order.price,
+        quantity: Some(order.quantity),
+        quote_amount: None,
+        self_trade_prevention: order.self_trade_prevention,
+    };
+    go(&taker, order_id, hold, order.time_in_force, CancelReason::ImmediateOrCancel)
+}
+
+/// Takes an order with a limit and a quantity through the book.
+pub(super) fn go(
+    taker: &Taker<'_>,
+    order_id: OrderId,
+    hold: Amount,
+    time_in_force: TimeInForce,
+    immediate: CancelReason,
+) -> Result<PlacedOrder, Reject> {
+    let limit = taker.limit;
+    if let Some(limit) = limit
+        && !crosses(taker.market, taker.side, limit)
+        && matches!(time_in_force, TimeInForce::Gtc | TimeInForce::Gtd(_))
+    {
+        // The common case, without a walk.
+        check_room(taker, QuantityLots::ZERO)?;
+        return Ok(not_traded(order_id, Some(limit), hold, Ending::Rests));
+    }
+    let walk = taker.walk();
+    let ending = match (walk.stop, time_in_force) {
+        (Stop::Filled, _) => Ending::Filled,
+        (_, TimeInForce::Fok) => {
+            let killed = Ending::Cancelled(CancelReason::FillOrKill);
+            return Ok(not_traded(order_id, limit, hold, killed));
+        }
+        (Stop::SelfTrade, _) => Ending::Cancelled(CancelReason::SelfTrade),
+        (Stop::TooManySteps, _) => Ending::Cancelled(CancelReason::TooManySteps),
+        (_, TimeInForce::Ioc) => Ending::Cancelled(immediate),
+        (_, TimeInForce::Gtc | TimeInForce::Gtd(_)) => {
+            check_room(taker, walk.filled)?;
+            Ending::Rests
+        }
+    };
+    Ok(PlacedOrder { order_id, limit, hold, steps: walk.steps, ending })
+}
+
+fn place_market(
+    state: &State,
+    market: &Market,
+    account: AccountIndex,
+    order: &NewOrder,
+    order_id: OrderId,
+) -> Result<PlacedOrder, Reject> {
+    if market.book.best(order.side.opposite()).is_none() {
+        return Err(Reject::NoLiquidity);
+    }
+    let limit = market.band_limit(order.side);
+    let taker = Taker {
+        state,
+        market,
+        account,
+        side: order.side,
+        limit,
+        quantity: (!order.quantity.is_zero()).then_some(order.quantity),
+        quote_amount: order.quote_amount,
+        self_trade_prevention: order.self_trade_prevention,
+    };
+    let walk = taker.walk();
+    let ending = market_ending(&walk, order);
+    if ending == Ending::Cancelled(CancelReason::FillOrKill) {
+        return Ok(not_traded(order_id, limit, Amount::ZERO, ending));
+    }
+    // What it costs is known to the unit before anything is held.
+    let cost = match order.side {
+        Side::Buy => walk.notional,
+        Side::Sell => {
+            let base = market.config.base_amount(walk.filled);
+            base.ok_or(Reject::NotionalTooLarge)?
+        }
+    };
+    check_funds(state, account, pays(&market.config, order.side), cost)?;
+    Ok(PlacedOrder { order_id, limit, hold: cost, steps: walk.steps, ending })
+}
+
+fn market_ending(walk: &Walk, order: &NewOrder) -> Ending {
+    let spent = order.quantity.is_zero() && !walk.filled.is_zero();
+    let reason = match walk.stop {
+        Stop::Filled => return Ending::Filled,
+        Stop::QuoteSpent if spent => return Ending::Filled,
+        _ if order.time_in_force == TimeInForce::Fok => CancelReason::FillOrKill,
+        Stop::QuoteSpent => CancelReason::QuoteAmountSpent,
+        Stop::BookEmpty => CancelReason::NoLiquidity,
+        Stop::Limit => CancelReason::Band,
+        Stop::SelfTrade => CancelReason::SelfTrade,
+        Stop::TooManySteps => CancelReason::TooManySteps,
+    };
+    Ending::Cancelled(reason)
+}
+
+/// An order that has not met anyone.
+pub(super) fn not_traded(
+    order_id: OrderId,
+    limit: Option<PriceTicks>,
+    hold: Amount,
+    ending: Ending,
+) -> PlacedOrder {
+    PlacedOrder { order_id, limit, hold, steps: Vec::new(), ending }
+}
+
+/// The asset that a side pays with.
+pub(super) fn pays(config: &MarketConfig, side: Side) -> AssetId {
+    match side {
+        Side::Buy => config.quote,
+        Side::Sell => config.base,
+    }
+}
+
+/// Whether an order of this side with this limit would trade at once.
+pub(super) fn crosses(market: &Market, side: Side, limit: PriceTicks) -> bool {
+    market.book.best(side.opposite()).is_some_and(|best| side.accepts(limit, best))
+}
+
+pub(super) fn check_rate(state: &State, account: AccountIndex) -> Result<(), Reject> {
+    let info = state.info(account);
+    let limits = state.limits();
+    let most = if info.flags.market_maker {
+        limits.maker_orders_per_second_max
+    } else {
+        limits.orders_per_second_max
+    };
+    let full = most > 0 && info.commands_in(state.time()) >= most;
+    if full { Err(Reject::RateLimited) } else { Ok(()) }
+}
+
+pub(super) fn check_market_state(market: &Market, post_only: bool) -> Result<(), Reject> {
+    match market.state {
+        MarketState::Open => Ok(()),
+        MarketState::PostOnly if post_only => Ok(()),
+        MarketState::PostOnly => Err(Reject::MarketPostOnly),
+        MarketState::CancelOnly | MarketState::Halted => Err(Reject::MarketClosed),
+    }
+}
+
+fn is_stop(order_type: OrderType) -> bool {
+    matches!(order_type, OrderType::StopLimit | OrderType::StopMarket)
+}
+
+/// The fields fit together, and each is possible.
+fn check_form(state: &State, market: &Market, order: &NewOrder) -> Result<(), Reject> {
+    let priced = matches!(order.order_type, OrderType::Limit | OrderType::StopLimit);
+    let at_once = matches!(order.time_in_force, TimeInForce::Ioc | TimeInForce::Fok);
+    let for_market = order.order_type == OrderType::Market;
+    let fits = order.price.is_some() == priced
+        && order.trigger.is_some() == is_stop(order.order_type)
+        && (for_market || order.quote_amount.is_none())
+        && (!for_market || at_once)
+        && (!order.post_only || (priced && !at_once))
+        && (order.display.is_none() || (order.order_type == OrderType::Limit && !at_once))
+        && (order.order_type != OrderType::StopMarket || order.time_in_force != TimeInForce::Fok);
+    if !fits {
+        return Err(Reject::OrderInvalid);
+    }
+    let by_quote = for_market && order.quote_amount.is_some_and(|amount| !amount.is_zero());
+    let quantity_fits = order.quantity <= market.config.quantity_max;
+    if !quantity_fits || (order.quantity.is_zero() && !by_quote) {
+        return Err(Reject::QuantityInvalid);
+    }
+    if order.quote_amount.is_some() && !by_quote {
+        return Err(Reject::QuantityInvalid);
+    }
+    if let Some(display) = order.display {
+        check_display(display, order.quantity)?;
+    }
+    match order.time_in_force {
+        TimeInForce::Gtd(end) if end <= state.time() => Err(Reject::GtdOver),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn check_display(display: QuantityLots, quantity: QuantityLots) -> Result<(), Reject> {
+    let slices = quantity.get().checked_div(display.get());
+    let whole = slices.is_some_and(|_| quantity.get().div_ceil(display.get()) <= SLICES_MAX);
+    if whole && display <= quantity { Ok(()) } else { Err(Reject::DisplayInvalid) }
+}
+
+/// The limit that an order goes to market with: its price; a stop-market order's trigger with the band's allowance; the
+/// band's edge for a market order.
+fn going_limit(market: &Market, order: &NewOrder) -> Option<PriceTicks> {
+    match (order.order_type, order.trigger) {
+        (OrderType::StopMarket, Some(trigger)) => {
+            let (low, high) = match market.config.band {
+                Some(rate) => band(trigger, rate),
+                None => (trigger, trigger),
+            };
+            Some(if order.side == Side::Buy { high } else { low })
+        }
+        (OrderType::Market, _) => market.band_limit(order.side),
+        _ => order.price,
+    }
+}
+
+/// The notional is neither dust nor more than one command may move. A market order by quantity is measured at
+/// the reference price, where there is one.
+fn check_notional(
+    market: &Market,
+    order: &NewOrder,
+    limit: Option<PriceTicks>,
+) -> Result<(), Reject> {
+    let config = &market.config;
+    config.base_amount(order.quantity).ok_or(Reject::NotionalTooLarge)?;
+    let at = if order.order_type == OrderType::Market { market.reference() } else { limit };
+    let by_quantity = match at {
+        Some(price) if !order.quantity.is_zero() => {
+            Some(config.notional(price, order.quantity).ok_or(Reject::NotionalTooLarge)?)
+        }
+        _ => None,
+    };
+    let least = [by_quantity, order.quote_amount].into_iter().flatten().min();
+    match least {
+        Some(amount) if amount > Amount::COMMAND_MAX => Err(Reject::NotionalTooLarge),
+        Some(amount) if amount < config.notional_min => Err(Reject::NotionalTooSmall),
+        _ => Ok(()),
+    }
+}
+
+/// A limit price is within the band around the reference; a stop's, around its own trigger.
+fn check_band(market: &Market, order: &NewOrder) -> Result<(), Reject> {
+    let around = match (order.trigger, market.config.band) {
+        (Some(trigger), Some(rate)) => Some(band(trigger, rate)),
+        (Some(_), None) => None,
+        (None, _) => market.band(),
+    };
+    let (Some((low, high)), Some(price)) = (around, order.price) else { return Ok(()) };
+    if (low..=high).contains(&price) { Ok(()) } else { Err(Reject::PriceBand) }
+}
+
+/// What may stay open is counted before it is taken.
+fn check_count(
+    state: &State,
+    market: &Market,
+    account: AccountIndex,
+    order: &NewOrder,
+) -> Result<(), Reject> {
+    let stays = is_stop(order.order_type)
+        || matches!(order.time_in_force, TimeInForce::Gtc | TimeInForce::Gtd(_));
+    let info = state.info(account);
+    let most = if info.flags.market_maker {
+        state.limits().maker_open_orders_max
+    } else {
+        state.limits().open_orders_max
+    };
+    let open = info.own_in(market.id).map_or(0, |own| own.count);
+    if stays && open >= most { Err(Reject::TooManyOrders) } else { Ok(()) }
+}
+
+fn check_trigger(market: &Market, order: &NewOrder) -> Result<(), Reject> {
+    let (Some(trigger), Some(last)) = (order.trigger, market.last_price) else { return Ok(()) };
+    let reached = match order.side {
+        Side::Buy => last >= trigger,
+        Side::Sell => last <= trigger,
+    };
+    if reached { Err(Reject::TriggerReached) } else { Ok(()) }
+}
+
+/// What would rest fits its level.
+fn check_room(taker: &Taker<'_>, filled: QuantityLots) -> Result<(), Reject> {
+    let quantity = taker.quantity.and_then(|quantity| quantity.checked_sub(filled));
+    let (Some(limit), Some(rest)) = (taker.limit, quantity) else { return Ok(()) };
+    let room = taker.market.book.has_room(taker.side, limit, rest);
+    if room { Ok(()) } else { Err(Reject::QuantityInvalid) }
+}

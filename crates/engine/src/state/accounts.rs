@@ -1,0 +1,141 @@
+//! What the engine keeps of an account beside its balances: flags, rate, and its own open orders.
+
+use ledger::AccountIndex;
+use units::{AccountId, MarketId, Time};
+
+use super::order::{NONE, to_usize};
+use super::{AccountFlags, AccountView, State};
+
+/// One account.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct AccountInfo {
+    pub(crate) flags: AccountFlags,
+    pub(crate) rate_second: u64,
+    pub(crate) rate_count: u32,
+    pub(crate) own: Vec<OwnOrders>,
+}
+
+/// An account's open orders in one market: the ends of a list through the market's table, oldest first.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OwnOrders {
+    pub(crate) market: MarketId,
+    pub(crate) count: u32,
+    pub(crate) first: u32,
+    pub(crate) last: u32,
+}
+
+impl AccountInfo {
+    /// Order commands counted in the second of `now`.
+    pub(crate) fn commands_in(&self, now: Time) -> u32 {
+        if self.rate_second == now.seconds() { self.rate_count } else { 0 }
+    }
+
+    pub(crate) fn count_command(&mut self, now: Time) {
+        self.rate_count = self.commands_in(now).saturating_add(1);
+        self.rate_second = now.seconds();
+    }
+
+    pub(crate) fn own_in(&self, market: MarketId) -> Option<&OwnOrders> {
+        self.own.iter().find(|own| own.market == market)
+    }
+
+    fn own_in_mut(&mut self, market: MarketId) -> &mut OwnOrders {
+        let at = match self.own.iter().position(|own| own.market == market) {
+            Some(at) => at,
+            None => {
+                self.own.push(OwnOrders { market, count: 0, first: NONE, last: NONE });
+                self.own.len().saturating_sub(1)
+            }
+        };
+        self.own.get_mut(at).expect("the entry was just found")
+    }
+}
+
+impl State {
+    pub(crate) fn info(&self, account: AccountIndex) -> &AccountInfo {
+        self.accounts.get(to_usize(account.get())).expect("every ledger account has its info")
+    }
+
+    pub(crate) fn info_mut(&mut self, account: AccountIndex) -> &mut AccountInfo {
+        self.accounts.get_mut(to_usize(account.get())).expect("every ledger account has its info")
+    }
+
+    /// Opens an account in the ledger and beside it.
+    pub(crate) fn open_account(&mut self, id: AccountId) -> AccountIndex {
+        let index = self.ledger.open(id);
+        if to_usize(index.get()) == self.accounts.len() {
+            self.accounts.push(AccountInfo::default());
+        }
+        index
+    }
+
+    pub(crate) fn account_indices(&self) -> impl Iterator<Item = AccountIndex> + use<> {
+        let count = u32::try_from(self.accounts.len()).expect("accounts fit 32 bits");
+        (0..count).map(AccountIndex::new)
+    }
+
+    pub(crate) fn account_view(&self, index: AccountIndex) -> AccountView {
+        AccountView {
+            id: self.ledger.id(index),
+            flags: self.info(index).flags,
+            account_sequence: self.ledger.sequence(index),
+        }
+    }
+
+    /// An account's open orders, of one market or all, oldest first within each.
+    pub(crate) fn own_orders(
+        &self,
+        account: AccountIndex,
+        market: Option<MarketId>,
+    ) -> impl Iterator<Item = (MarketId, u32)> + '_ {
+        let lists = self.info(account).own.iter().copied();
+        lists.filter(move |own| market.is_none_or(|market| market == own.market)).flat_map(|own| {
+            let orders = &self.market_of(own.market).orders;
+            let first = (own.first != NONE).then_some(own.first);
+            let slots = core::iter::successors(first, move |&slot| {
+                let next = orders.get(slot).next_own;
+                (next != NONE).then_some(next)
+            });
+            slots.map(move |slot| (own.market, slot))
+        })
+    }
+
+    /// Puts an order at the end of its owner's list.
+    pub(crate) fn link_own(&mut self, market: MarketId, slot: u32) {
+        let account = self.market_of(market).orders.get(slot).account;
+        let own = self.info_mut(account).own_in_mut(market);
+        let last = core::mem::replace(&mut own.last, slot);
+        if last == NONE {
+            own.first = slot;
+        }
+        own.count = own.count.checked_add(1).expect("open orders fit 32 bits");
+        let orders = &mut self.market_mut(market).orders;
+        let order = orders.get_mut(slot);
+        order.previous_own = last;
+        order.next_own = NONE;
+        if last != NONE {
+            orders.get_mut(last).next_own = slot;
+        }
+    }
+
+    /// Takes an order out of its owner's list.
+    pub(crate) fn unlink_own(&mut self, market: MarketId, slot: u32) {
+        let orders = &mut self.market_mut(market).orders;
+        let order = orders.get(slot);
+        let (account, previous, next) = (order.account, order.previous_own, order.next_own);
+        if previous != NONE {
+            orders.get_mut(previous).next_own = next;
+        }
+        if next != NONE {
+            orders.get_mut(next).previous_own = previous;
+        }
+        let own = self.info_mut(account).own_in_mut(market);
+        if own.first == slot {
+            own.first = next;
+        }
+        if own.last == slot {
+            own.last = previous;
+        }
+        own.count = own.count.checked_sub(1).expect("an account counts its open orders");
+    }
+}
