@@ -1,0 +1,4 @@
+//! What a person, a bot and an operator are promised, against the real binary.
+//!
+//! The binary is the release build that `./kx up` runs. Each test has an exchange of its own, in a directory of
+//! its own, on free ports.

@@ -1,0 +1,31 @@
+//! Runs the exchange as a person does: the real binary in a directory of its own, asked over plain HTTP.
+//!
+//! Invariant: whatever becomes of a test, nothing that it started is left behind.
+
+mod exchange;
+mod http;
+mod postgres;
+mod random;
+
+pub use exchange::{Exchange, Settings, binary, free_port, run};
+pub use http::{Answer, Http};
+pub use postgres::Psql;
+pub use random::Random;
+
+use std::time::{Duration, Instant};
+
+/// Waits until `ready` gives something, looking often; a test waits for a state, never for a time.
+///
+/// # Panics
+///
+/// When it takes longer than `limit`.
+pub fn wait_for<T>(what: &str, limit: Duration, mut ready: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = ready() {
+            return found;
+        }
+        assert!(began.elapsed() < limit, "{what}: not within {limit:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

@@ -1,0 +1,77 @@
+//! `psql`, as an operator uses it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// How to reach one database.
+#[derive(Clone, Debug)]
+pub struct Psql {
+    /// The port on the local host.
+    pub port: u16,
+    /// The password of the role `exchange`.
+    pub password: String,
+    /// The database.
+    pub database: String,
+}
+
+impl Psql {
+    /// Runs a statement and returns its rows, columns separated by `|`.
+    ///
+    /// # Panics
+    ///
+    /// When it fails.
+    #[must_use]
+    pub fn rows(&self, sql: &str) -> Vec<String> {
+        let output = self.try_run(sql);
+        assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
+    }
+
+    /// Runs a statement and returns its only value.
+    ///
+    /// # Panics
+    ///
+    /// When it fails or has another number of rows.
+    #[must_use]
+    pub fn value(&self, sql: &str) -> String {
+        let mut rows = self.rows(sql);
+        assert_eq!(rows.len(), 1, "{sql}: {rows:?}");
+        rows.remove(0)
+    }
+
+    /// Runs statements in one transaction and returns what `psql` did.
+    #[must_use]
+    pub fn try_run(&self, sql: &str) -> Output {
+        // -X: without the person's own settings. The flags and the names are those of the runbook.
+        self.command("psql")
+            .args(["-U", "exchange", "-d", &self.database])
+            .args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-1", "-c", sql])
+            .output()
+            .expect("psql runs")
+    }
+
+    /// Returns the same server's other database.
+    #[must_use]
+    pub fn with_database(&self, database: &str) -> Self {
+        Self { database: database.to_owned(), ..self.clone() }
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(find(program));
+        command
+            .env("PGHOST", "localhost")
+            .env("PGPORT", self.port.to_string())
+            .env("PGPASSWORD", &self.password);
+        command
+    }
+}
+
+/// Finds a program of PostgreSQL where systems put them.
+fn find(program: &str) -> PathBuf {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut found: Vec<PathBuf> =
+        versions.map(|version| version.path().join("bin").join(program)).collect();
+    found.retain(|path| Path::is_file(path));
+    found.sort();
+    found.pop().unwrap_or_else(|| PathBuf::from(program))
+}
