@@ -1,1 +1,16 @@
 //! PostgreSQL: the journal, snapshots, projections and ordinary rows.
+//!
+//! Invariant: all SQL of the project lives here, and all of it is fixed text with parameters; no value is ever
+//! pasted into a statement.
+
+pub mod audit;
+pub mod cluster;
+mod db;
+mod error;
+pub mod lookup;
+pub mod migrate;
+pub mod sessions;
+pub mod users;
+
+pub use db::{Connection, Db, DbConfig, Secret};
+pub use error::StoreError;

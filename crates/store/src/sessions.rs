@@ -1,0 +1,237 @@
+//! Sessions and their refresh tokens.
+//!
+//! Invariant: a refresh token works once. Its second use revokes its session with every token of it, because one of
+//! the two users of the token is a thief and nobody can tell which.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_postgres::{AsyncMessage, NoTls};
+use units::AccountId;
+use uuid::Uuid;
+
+use crate::{Db, StoreError};
+
+/// The channel on which revocations are told.
+const CHANNEL: &str = "session_revoked";
+
+/// What it takes to make a session.
+#[derive(Clone, Copy, Debug)]
+pub struct NewSession<'a> {
+    /// The id.
+    pub id: Uuid,
+    /// Whose.
+    pub user: Uuid,
+    /// The hash of the first refresh token.
+    pub token_hash: &'a [u8],
+    /// How long it may be refreshed.
+    pub lifetime: Duration,
+    /// What the client says it is.
+    pub user_agent: &'a str,
+    /// Where it comes from.
+    pub address: IpAddr,
+}
+
+/// Makes a session.
+///
+/// # Errors
+///
+/// [`StoreError`] when the database does.
+pub async fn begin(db: &Db, new: &NewSession<'_>) -> Result<(), StoreError> {
+    let client = db.get().await?;
+    client
+        .execute(
+            "WITH session AS ( \
+                 INSERT INTO sessions (id, user_id, expires_at, user_agent, address) \
+                 VALUES ($1, $2, clock_timestamp() + make_interval(secs => $3), $4, $5) RETURNING id) \
+             INSERT INTO refresh_tokens (token_hash, session_id) SELECT $6, id FROM session",
+            &[
+                &new.id,
+                &new.user,
+                &new.lifetime.as_secs_f64(),
+                &new.user_agent,
+                &new.address,
+                &new.token_hash,
+            ],
+        )
+        .await?;
+    Ok(())
+}
+
+/// A session that was refreshed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refreshed {
+    /// The session.
+    pub session: Uuid,
+    /// Whose.
+    pub user: Uuid,
+    /// The user's account.
+    pub account: AccountId,
+}
+
+/// What became of a refresh token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refresh {
+    /// It was good, and the new one has taken its place.
+    Good(Refreshed),
+    /// It is not known, or its session is over.
+    Unknown,
+    /// It was used before: its session is revoked.
+    Reused {
+        /// The session.
+        session: Uuid,
+        /// Whose.
+        user: Uuid,
+    },
+}
+
+/// Uses a refresh token and puts a new one in its place, in one transaction.
+///
+/// # Errors
+///
+/// [`StoreError`] when the database does.
+pub async fn refresh(db: &Db, old_hash: &[u8], new_hash: &[u8]) -> Result<Refresh, StoreError> {
+    let mut client = db.get().await?;
+    let transaction = client.transaction().await?;
+    // The lock makes two uses of one token wait for each other: the second finds it used.
+    let row = transaction
+        .query_opt(
+            "SELECT token.used_at IS NOT NULL, session.id, users.id, users.account_id, \
+                    session.revoked_at IS NULL AND session.expires_at > clock_timestamp() \
+                        AND users.locked_at IS NULL \
+               FROM refresh_tokens token JOIN sessions session ON session.id = token.session_id \
+               JOIN users ON users.id = session.user_id \
+              WHERE token.token_hash = $1 FOR UPDATE OF token",
+            &[&old_hash],
+        )
+        .await?;
+    let Some(row) = row else {
+        return Ok(Refresh::Unknown);
+    };
+    let (used, session, user): (bool, Uuid, Uuid) = (row.get(0), row.get(1), row.get(2));
+    if used {
+        transaction.rollback().await?;
+        drop(client);
+        revoke(db, user, session, "reused").await?;
+        return Ok(Refresh::Reused { session, user });
+    }
+    if !row.get::<_, bool>(4) {
+        return Ok(Refresh::Unknown);
+    }
+    transaction
+        .execute(
+            "UPDATE refresh_tokens SET used_at = clock_timestamp() WHERE token_hash = $1",
+            &[&old_hash],
+        )
+        .await?;
+    transaction
+        .execute(
+            "INSERT INTO refresh_tokens (token_hash, session_id) VALUES ($1, $2)",
+            &[&new_hash, &session],
+        )
+        .await?;
+    transaction
+        .execute("UPDATE sessions SET last_used_at = clock_timestamp() WHERE id = $1", &[&session])
+        .await?;
+    transaction.commit().await?;
+    let account: i64 = row.get(3);
+    let account = u64::try_from(account)
+        .map_err(|_| StoreError::Corrupt(format!("the account id {account} is negative")))?;
+    Ok(Refresh::Good(Refreshed { session, user, account: AccountId::new(account) }))
+}
+
+/// Returns the session of a refresh token, and its user.
+///
+/// # Errors
+///
+/// [`StoreError`] when the database does.
+pub async fn of_token(db: &Db, token_hash: &[u8]) -> Result<Option<(Uuid, Uuid)>, StoreError> {
+    let client = db.get().await?;
+    let row = client
+        .query_opt(
+            "SELECT session.id, session.user_id FROM refresh_tokens token \
+               JOIN sessions session ON session.id = token.session_id WHERE token.token_hash = $1",
+            &[&token_hash],
+        )
+        .await?;
+    Ok(row.map(|row| (row.get(0), row.get(1))))
+}
+
+/// Ends a user's session and tells every server. A session that has ended stays as it is.
+///
+/// # Errors
+///
+/// [`StoreError`] when the database does.
+pub async fn revoke(db: &Db, user: Uuid, session: Uuid, reason: &str) -> Result<(), StoreError> {
+    let client = db.get().await?;
+    // The notice goes out with the commit of the same statement, never before it and never without it.
+    client
+        .query_opt(
+            "WITH ended AS ( \
+                 UPDATE sessions SET revoked_at = clock_timestamp(), revoked_reason = $3 \
+                  WHERE id = $1 AND user_id = $2 AND revoked_at IS NULL RETURNING id) \
+             SELECT pg_notify($4, id::text) FROM ended",
+            &[&session, &user, &reason, &CHANNEL],
+        )
+        .await?;
+    Ok(())
+}
+
+/// Returns the sessions that were revoked within a time.
+///
+/// # Errors
+///
+/// [`StoreError`] when the database does.
+pub async fn revoked_within(db: &Db, time: Duration) -> Result<Vec<Uuid>, StoreError> {
+    let client = db.get().await?;
+    let rows = client
+        .query(
+            "SELECT id FROM sessions WHERE revoked_at > clock_timestamp() - make_interval(secs => $1)",
+            &[&time.as_secs_f64()],
+        )
+        .await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// Hears of revocations, on a connection of its own.
+pub struct Revocations {
+    receiver: mpsc::Receiver<Uuid>,
+    /// The connection lives as long as this.
+    _client: tokio_postgres::Client,
+}
+
+impl Revocations {
+    /// Waits for the next session that was revoked; `None` when the connection is gone: whoever listens loads what it
+    /// missed and begins anew.
+    pub async fn next(&mut self) -> Option<Uuid> {
+        self.receiver.recv().await
+    }
+}
+
+/// Begins to hear of revocations.
+///
+/// # Errors
+///
+/// [`StoreError`] when the connection cannot be made.
+pub async fn listen(db: &Db) -> Result<Revocations, StoreError> {
+    let (client, mut connection) = db.config().driver().connect(NoTls).await?;
+    let (sender, receiver) = mpsc::channel(1_024);
+    tokio::spawn(async move {
+        loop {
+            let message = std::future::poll_fn(|context| connection.poll_message(context)).await;
+            match message {
+                Some(Ok(AsyncMessage::Notification(notice))) => {
+                    let Ok(session) = notice.payload().parse() else { continue };
+                    if sender.send(session).await.is_err() {
+                        break;
+                    }
+                }
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => break,
+            }
+        }
+    });
+    client.batch_execute("LISTEN session_revoked").await?;
+    Ok(Revocations { receiver, _client: client })
+}

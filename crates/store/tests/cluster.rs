@@ -1,0 +1,139 @@
+//! The managed cluster, as a person meets it: made, found again, taken over after a kill, stopped.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use store::cluster::{Cluster, ClusterError, Options};
+use store::{Db, DbConfig, StoreError, migrate};
+
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new() -> Self {
+        let name = format!("kx-cluster-{}", uuid::Uuid::new_v4().simple());
+        Self(std::env::temp_dir().join(name))
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        if std::fs::remove_dir_all(&self.0).is_err() {
+            eprintln!("left {} behind", self.0.display());
+        }
+    }
+}
+
+async fn count(config: &DbConfig, sql: &str) -> i64 {
+    let connection = config.connect().await.expect("the cluster takes connections");
+    connection.query_one(sql, &[]).await.expect("the query runs").get(0)
+}
+
+#[tokio::test]
+async fn a_cluster_is_made_and_keeps_what_was_committed() {
+    let directory = Directory::new();
+    let began = Instant::now();
+    let cluster = Cluster::start(&directory.0, Options::default()).await.expect("a new cluster");
+    eprintln!("made and ready in {:?}", began.elapsed());
+    assert!(!cluster.adopted());
+    let connection = cluster.config().connect().await.expect("the socket works");
+    connection.batch_execute("CREATE TABLE t AS SELECT 7 AS n").await.expect("a table");
+    for (setting, value) in [("fsync", "on"), ("synchronous_commit", "on"), ("TimeZone", "UTC")] {
+        let row = connection.query_one(&format!("SHOW {setting}"), &[]).await.expect("a setting");
+        assert_eq!(row.get::<_, String>(0), value, "{setting}");
+    }
+    // As `psql -h localhost -p PORT` does it, with the password of the file.
+    let password = std::fs::read_to_string(cluster.password_file()).expect("the password");
+    let tcp = DbConfig {
+        host: "localhost".to_owned(),
+        password: Some(store::Secret::new(password.trim())),
+        ..cluster.config()
+    };
+    assert_eq!(count(&tcp, "SELECT count(*) FROM t").await, 1);
+    let wrong = DbConfig { password: Some(store::Secret::new("wrong")), ..tcp };
+    let refused = wrong.connect().await.expect_err("a wrong password");
+    assert!(matches!(refused, StoreError::Authentication { .. }), "{refused}");
+    let (pid, port) = (cluster.pid(), cluster.port());
+    cluster.stop().await.expect("a clean stop");
+    assert!(!PathBuf::from(format!("/proc/{pid}")).exists(), "the postmaster is gone");
+
+    let began = Instant::now();
+    let again = Cluster::start(&directory.0, Options::default()).await.expect("a warm start");
+    eprintln!("warm start in {:?}", began.elapsed());
+    assert_eq!(again.port(), port, "the port stays if it is free");
+    assert_eq!(count(&again.config(), "SELECT count(*) FROM t").await, 1);
+    again.stop().await.expect("a clean stop");
+}
+
+#[tokio::test]
+async fn a_cluster_left_by_a_killed_process_is_taken_over_and_not_doubled() {
+    let directory = Directory::new();
+    let first = Cluster::start(&directory.0, Options::default()).await.expect("a new cluster");
+    let pid = first.pid();
+    let second = Cluster::start(&directory.0, Options::default()).await;
+    assert!(matches!(second, Err(ClusterError::InUse(_))), "two owners are one too many");
+    // Dropping without stopping is what a killed process leaves: a postmaster, and a lock that is free.
+    drop(first);
+    let second = Cluster::start(&directory.0, Options::default()).await.expect("taken over");
+    assert!(second.adopted());
+    assert_eq!(second.pid(), pid);
+    assert_eq!(count(&second.config(), "SELECT count(*) FROM pg_class WHERE false").await, 0);
+    second.stop().await.expect("a clean stop of the adopted one");
+}
+
+#[tokio::test]
+async fn a_stale_postmaster_file_is_no_obstacle() {
+    let directory = Directory::new();
+    let cluster = Cluster::start(&directory.0, Options::default()).await.expect("a new cluster");
+    let file = cluster.data_directory().join("postmaster.pid");
+    let text = std::fs::read_to_string(&file).expect("the file of the running postmaster");
+    cluster.stop().await.expect("a clean stop");
+    // The number now belongs to somebody else who is alive: this process.
+    let lines: Vec<&str> = text.lines().collect();
+    let forged = format!("{}\n{}\n", std::process::id(), lines[1..].join("\n"));
+    std::fs::write(&file, forged).expect("a forged file");
+    let again = Cluster::start(&directory.0, Options::default()).await.expect("a start");
+    assert!(!again.adopted());
+    again.stop().await.expect("a clean stop");
+}
+
+#[tokio::test]
+async fn a_database_that_is_not_there_says_econnrefused() {
+    let config = DbConfig { host: "127.0.0.1".to_owned(), port: 1, ..DbConfig::default() };
+    let began = Instant::now();
+    let refused = Db::connect(config).await.expect_err("nobody listens on port 1");
+    assert!(refused.to_string().contains("ECONNREFUSED"), "{refused}");
+    assert!(refused.is_transient());
+    assert!(began.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn migrations_by_three_at_once_run_once() {
+    let cluster = store::cluster::Throwaway::start().await.expect("a cluster");
+    let config = cluster.database().await.expect("a database");
+    let db = Db::connect(config).await.expect("a connection");
+    let (a, b, c) = tokio::join!(migrate::run(&db), migrate::run(&db), migrate::run(&db));
+    let mut ran = [a, b, c].map(|ran| ran.expect("each succeeds"));
+    ran.sort_unstable();
+    let status = migrate::status(&db).await.expect("a status");
+    assert_eq!(status.database, status.program);
+    assert!(status.missing.is_empty());
+    assert_eq!(ran[..2], [0, 0], "one of them did it all");
+    assert_eq!(i32::try_from(ran[2]), Ok(status.program));
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_refused() {
+    let cluster = store::cluster::Throwaway::start().await.expect("a cluster");
+    let config = cluster.database().await.expect("a database");
+    let db = Db::connect(config).await.expect("a connection");
+    migrate::run(&db).await.expect("a schema");
+    let connection = db.get().await.expect("a connection");
+    connection
+        .batch_execute("INSERT INTO schema_migrations VALUES (9999, '9999_later', '\\x00')")
+        .await
+        .expect("a later release");
+    for refused in [migrate::run(&db).await.err(), migrate::status(&db).await.err()] {
+        let message = refused.expect("refused").to_string();
+        assert!(message.contains("newer than this program"), "{message}");
+    }
+}
