@@ -2,3 +2,10 @@
 //!
 //! The binary is the release build that `./kx up` runs. Each test has an exchange of its own, in a directory of
 //! its own, on free ports.
+
+mod crash;
+mod lifecycle;
+mod money;
+mod readme;
+mod runbook;
+mod users;

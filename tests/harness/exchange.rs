@@ -282,6 +282,13 @@ impl Exchange {
         }
     }
 
+    /// Runs `krystalinex verify` on its data.
+    #[must_use]
+    pub fn verify(&self) -> Output {
+        let data = self.data();
+        run(&["verify", "--data-dir", &data.to_string_lossy()], &[])
+    }
+
     /// Returns whether its PostgreSQL runs.
     #[must_use]
     pub fn postgres_runs(&self) -> bool {

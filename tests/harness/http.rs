@@ -44,7 +44,6 @@ impl Answer {
     /// # Panics
     ///
     /// When it has another.
-    #[must_use]
     pub fn expect(&self, status: u16) -> Value {
         assert_eq!(self.status, status, "{self:?}");
         self.json()
@@ -63,6 +62,12 @@ impl Http {
     pub fn with_token(mut self, token: &str) -> Self {
         self.token = Some(token.to_owned());
         self
+    }
+
+    /// Makes another client of the same address with the same token, and a connection of its own.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        Self { address: self.address, connection: None, token: self.token.clone() }
     }
 
     /// Sends a GET.

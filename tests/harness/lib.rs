@@ -6,11 +6,13 @@ mod exchange;
 mod http;
 mod postgres;
 mod random;
+mod trader;
 
 pub use exchange::{Exchange, Settings, binary, free_port, run};
 pub use http::{Answer, Http};
 pub use postgres::Psql;
 pub use random::Random;
+pub use trader::{Exact, Held, Trader, limit, market};
 
 use std::time::{Duration, Instant};
 
