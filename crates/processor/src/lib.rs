@@ -1,1 +1,21 @@
-//! The sequencer: takes commands, decides them, appends them.
+//! The sequencer: takes the commands that wait, decides them one after the other in memory, and appends what they did to
+//! the journal.
+//!
+//! Invariants:
+//! - Nothing leaves before the commit of the row it is in: no broadcast, no acknowledgement, no answer.
+//! - One row is in flight at a time. While it commits, the next batch is decided, never appended.
+//! - A sequencer that is deposed drops its state: what it decided beyond its last commit has never happened.
+
+mod batch;
+mod clock;
+pub mod failpoint;
+mod genesis;
+mod health;
+mod sequencer;
+mod status;
+mod takeover;
+
+pub use genesis::Genesis;
+pub use health::health_router;
+pub use sequencer::{Config, ProcessorError, run};
+pub use status::Status;

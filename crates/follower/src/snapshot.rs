@@ -1,0 +1,148 @@
+//! Snapshots, by a follower of its own, at a committed batch.
+//!
+//! A state of millions of records takes seconds to write, and the live state cannot stand still that long. So the writer
+//! loads the newest snapshot, follows the journal to its head, writes a new one, and forgets the state: it costs
+//! nothing while nothing happens, stalls nobody, and proves each time that the snapshot before can be recovered from.
+//! At shutdown, when nothing moves any more, the live state itself is written.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use engine::State;
+use journal::Snapshot;
+use store::Db;
+use store::snapshots::Writer;
+use telemetry::Metric;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use units::{Hash32, Sequence};
+
+use crate::live::Live;
+use crate::recover::{FollowError, HEAD, recover};
+
+/// How often it is looked whether a snapshot is due.
+const LOOK: Duration = Duration::from_secs(5);
+/// Snapshots that are kept: the newest, and those that stand in for it should it be bad.
+const KEEP: u32 = 3;
+/// Chunks of at most a megabyte that wait for the database.
+const CHUNKS_MAX: usize = 4;
+/// Rows after which a snapshot is due, however few commands are in them: some hours of ticks.
+const ROWS_MAX: u64 = 20_000;
+
+/// Takes a snapshot whenever `commands_max` commands, or [`ROWS_MAX`] rows, were committed since the last, until
+/// `shutdown`.
+pub async fn take_snapshots(
+    db: Db,
+    live: Arc<Live>,
+    commands_max: u64,
+    shutdown: CancellationToken,
+) {
+    let mut batches = live.subscribe();
+    let mut commands = 0_u64;
+    let mut rows = 0_u64;
+    let mut look = tokio::time::interval(LOOK);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            batch = batches.recv() => match batch {
+                Ok(applied) => {
+                    rows += 1;
+                    commands += u64::try_from(applied.batch.entries.len()).unwrap_or(0);
+                }
+                // Some were missed: at least as many as the channel has, of unknown size. Look soon.
+                Err(tokio::sync::broadcast::error::RecvError::Lagged(missed)) => {
+                    rows += missed;
+                    commands += missed * 100;
+                }
+                Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
+            },
+            _ = look.tick() => {
+                if commands < commands_max && rows < ROWS_MAX {
+                    continue;
+                }
+                match cold(&db).await {
+                    Ok(sequence) => {
+                        tracing::info!(sequence = sequence.get(), "took a snapshot");
+                        (commands, rows) = (0, 0);
+                    }
+                    Err(error) => tracing::warn!(reason = %error, "no snapshot was taken; trying again"),
+                }
+            }
+        }
+    }
+}
+
+/// Loads the newest snapshot, follows the journal to its head, and writes a new one.
+async fn cold(db: &Db) -> Result<Sequence, FollowError> {
+    let begun = Instant::now();
+    let recovered = recover(db, HEAD, |_| ()).await?;
+    if recovered.state.sequence() > recovered.snapshot {
+        let (send, chunks) = mpsc::channel(CHUNKS_MAX);
+        let hash = recovered.hash;
+        let writing = tokio::task::spawn_blocking(move || write(&recovered.state, hash, &send));
+        save(db, writing, chunks).await?;
+        telemetry::observe(Metric::SnapshotDuration, begun.elapsed());
+    }
+    Ok(store::snapshots::newest_at_or_before(db, HEAD)
+        .await?
+        .map_or(Sequence::new(0), |newest| newest.snapshot.sequence))
+}
+
+/// Writes the live state, when nothing moves any more: at shutdown, after the follower has ended. Returns the row it
+/// stands on; nothing is written where there is a snapshot of it already.
+///
+/// # Errors
+///
+/// [`FollowError::Store`].
+pub async fn final_snapshot(db: &Db, live: Arc<Live>) -> Result<Sequence, FollowError> {
+    let sequence = live.sequence();
+    let newest = store::snapshots::newest_at_or_before(db, HEAD).await?;
+    if sequence == Sequence::new(0)
+        || newest.is_some_and(|newest| newest.snapshot.sequence >= sequence)
+    {
+        return Ok(sequence);
+    }
+    let (send, chunks) = mpsc::channel(CHUNKS_MAX);
+    let writing = tokio::task::spawn_blocking(move || {
+        let hash = live.hash();
+        live.read(|state| write(state, hash, &send))
+    });
+    save(db, writing, chunks).await?;
+    Ok(sequence)
+}
+
+/// Makes the chunks, on a thread that may wait for the database.
+fn write(state: &State, journal_hash: Hash32, send: &mpsc::Sender<Vec<u8>>) -> Snapshot {
+    // A receiver that is gone has failed and says so itself.
+    let state_hash = journal::write_snapshot(state, &mut |chunk| drop(send.blocking_send(chunk)));
+    Snapshot {
+        sequence: state.sequence(),
+        time: state.time(),
+        incarnation: state.settings().map_or(0, |settings| settings.incarnation),
+        journal_hash,
+        state_hash,
+        format: journal::FORMAT,
+    }
+}
+
+async fn save(
+    db: &Db,
+    writing: JoinHandle<Snapshot>,
+    mut chunks: mpsc::Receiver<Vec<u8>>,
+) -> Result<(), FollowError> {
+    let mut writer = Writer::begin(db).await?;
+    while let Some(chunk) = chunks.recv().await {
+        writer.push(&chunk).await?;
+    }
+    let snapshot = writing.await.map_err(|_| FollowError::Snapshot)?;
+    writer.finish(&snapshot).await?;
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a gauge is a float, and 2^53 rows are not reached"
+    )]
+    telemetry::set(Metric::SnapshotSequence, snapshot.sequence.get() as f64);
+    store::snapshots::prune(db, KEEP).await?;
+    Ok(())
+}

@@ -1,0 +1,173 @@
+//! Step 3 of the order's way: a batch is decided, one command after the other.
+//!
+//! Invariant: every command that enters a batch has exactly one outcome event in it; a repeat has none and is not in it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use engine::{Action, Command, Decision, Ending, Event, Reject, Stamp, State, Step};
+use journal::{Batch, Entry};
+use telemetry::Metric;
+use units::{Sequence, Time};
+
+use crate::failpoint;
+
+/// Internal commands after which a batch is closed; the rest of a cascade goes on in the next.
+const INTERNALS_MAX: usize = 2_000;
+
+/// A batch that is being decided.
+pub(crate) struct OpenBatch {
+    batch: Batch,
+    internals: usize,
+    /// The deliveries up to here are in this batch, in one before it, or need no outcome.
+    pub(crate) through: Option<u64>,
+}
+
+/// What became of one command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Decided {
+    /// It is in the batch.
+    Entered,
+    /// It was known: nothing happens again.
+    Repeated,
+    /// Its id is known with another body.
+    IdReused,
+    /// Deciding it panicked; it is in the batch, rejected as internal.
+    Panicked,
+}
+
+/// `evolve` panicked: the state is of no more use, and the process must end.
+#[derive(Debug)]
+pub(crate) struct EvolvePanicked;
+
+impl OpenBatch {
+    /// Opens the batch of the row `sequence`: time goes on, and the state's own work that is due is done.
+    pub(crate) fn open(
+        state: &mut State,
+        sequence: Sequence,
+        now: Time,
+        epoch: u64,
+    ) -> Result<Self, EvolvePanicked> {
+        let time = now.max(state.time());
+        state.open_batch(Stamp { sequence, time });
+        let incarnation = state.settings().map_or(0, |settings| settings.incarnation);
+        let batch = Batch {
+            sequence,
+            time,
+            incarnation,
+            epoch,
+            rules: journal::RULES,
+            entries: Vec::new(),
+        };
+        let mut open = Self { batch, internals: 0, through: None };
+        open.run_internals(state)?;
+        Ok(open)
+    }
+
+    /// Returns how many commands are in it.
+    pub(crate) fn len(&self) -> usize {
+        self.batch.entries.len()
+    }
+
+    /// Tells whether it takes no more commands.
+    pub(crate) fn is_full(&self, commands_max: usize) -> bool {
+        self.batch.entries.len() >= commands_max || self.internals >= INTERNALS_MAX
+    }
+
+    /// Decides a command from outside, applies what it does, and does the work that it has made due.
+    pub(crate) fn decide(
+        &mut self,
+        state: &mut State,
+        command: Command,
+    ) -> Result<Decided, EvolvePanicked> {
+        let decided = catch_unwind(AssertUnwindSafe(|| {
+            failpoint::decide(command.id);
+            engine::decide(state, &command)
+        }));
+        let (event, decided) = match decided {
+            Ok(Decision::Repeat { .. }) => return Ok(Decided::Repeated),
+            Ok(Decision::IdReused) => return Ok(Decided::IdReused),
+            Ok(Decision::Event(event)) => (event, Decided::Entered),
+            Err(_) => (Event::Rejected(Reject::Internal), Decided::Panicked),
+        };
+        self.enter(state, command, event)?;
+        self.run_internals(state)?;
+        Ok(decided)
+    }
+
+    /// Adds an action of the sequencer's own: a tick, the first row's contents.
+    pub(crate) fn add_internal(
+        &mut self,
+        state: &mut State,
+        action: Action,
+    ) -> Result<(), EvolvePanicked> {
+        let command = engine::internal_command(action);
+        let Decision::Event(event) = engine::decide(state, &command) else {
+            unreachable!("internal commands have no id that could be known");
+        };
+        self.enter(state, command, event)
+    }
+
+    /// Does what is due by the state itself, up to the batch's limit.
+    fn run_internals(&mut self, state: &mut State) -> Result<(), EvolvePanicked> {
+        while self.internals < INTERNALS_MAX
+            && let Some(action) = engine::next_internal(state)
+        {
+            self.add_internal(state, action)?;
+            self.internals += 1;
+        }
+        Ok(())
+    }
+
+    fn enter(
+        &mut self,
+        state: &mut State,
+        command: Command,
+        event: Event,
+    ) -> Result<(), EvolvePanicked> {
+        count(&command, &event);
+        catch_unwind(AssertUnwindSafe(|| engine::evolve(state, &command, &event, &mut ())))
+            .map_err(|_| EvolvePanicked)?;
+        self.batch.entries.push(Entry { command, event });
+        Ok(())
+    }
+
+    /// Closes the batch. One without commands gets a tick: a row is never empty.
+    pub(crate) fn close(
+        mut self,
+        state: &mut State,
+    ) -> Result<(Batch, Option<u64>), EvolvePanicked> {
+        if self.batch.entries.is_empty() {
+            self.add_internal(state, Action::Tick)?;
+        }
+        // The genesis row names the journal that it begins.
+        self.batch.incarnation = state.settings().map_or(0, |settings| settings.incarnation);
+        Ok((self.batch, self.through))
+    }
+}
+
+/// Counts what was decided. The count is of decisions: those of a deposed sequencer's last batch are in it too.
+fn count(command: &Command, event: &Event) {
+    telemetry::add(Metric::Commands, 1);
+    let placed = match event {
+        Event::Rejected(reject) => {
+            telemetry::add_labelled(Metric::CommandsRejected, &[reject.code()], 1);
+            return;
+        }
+        Event::OrderPlaced(placed) => {
+            telemetry::add(Metric::Orders, 1);
+            placed
+        }
+        Event::OrderReplaced { placed, .. } | Event::StopTriggered { placed, .. } => placed,
+        _ => return,
+    };
+    let trades = placed.steps.iter().filter(|step| matches!(step, Step::Fill(_))).count();
+    if trades > 0 {
+        telemetry::add(Metric::Trades, u64::try_from(trades).unwrap_or(0));
+    }
+    if matches!(placed.ending, Ending::Cancelled(engine::CancelReason::TooManySteps)) {
+        tracing::warn!(
+            trace_id = format_args!("{:032x}", command.trace_id),
+            "an order was cut short: it would have caused more steps than one command may"
+        );
+    }
+}

@@ -1,0 +1,498 @@
+//! The loop: steps 3 (decide), 4 (append) and 5 (acknowledge and broadcast) of the order's way.
+//!
+//! One batch is open for commands while one row is in flight. When the row is committed, it is broadcast and
+//! acknowledged, and the open batch, whatever has come into it by then, is sealed and sent: the batch size follows the
+//! load by itself.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use engine::{Origin, State};
+use follower::FollowError;
+use journal::{Message, Row, seal};
+use queue::{BatchPublisher, CommandConsumer, Delivery, QueueError};
+use store::journal::{AppendError, Appender};
+use store::{Db, StoreError};
+use telemetry::Metric;
+use tokio::time::sleep_until;
+use tokio_util::sync::CancellationToken;
+use units::{Hash32, Sequence};
+
+use crate::batch::{Decided, EvolvePanicked, OpenBatch};
+use crate::clock::Clock;
+use crate::failpoint;
+use crate::genesis::Genesis;
+use crate::status::Status;
+use crate::takeover::{Taken, take_over};
+
+/// The longest that a journal goes without a row: a tick then carries its time on.
+const TICK: Duration = Duration::from_millis(950);
+/// How long a deposed sequencer, or one whose database is away, waits before it looks again.
+const STANDBY_LOOK: Duration = Duration::from_millis(500);
+/// How long the journal must stand still before a deposed sequencer claims it again: an active one ticks every second.
+const SILENCE_MIN: Duration = Duration::from_secs(10);
+/// How long an append in flight may still take at shutdown.
+const SHUTDOWN_APPEND_MAX: Duration = Duration::from_secs(5);
+
+/// How a sequencer runs.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Who it is, for the `epoch` table and the log.
+    pub owner: String,
+    /// Commands that one batch takes at most.
+    pub commands_max: usize,
+    /// What an empty journal is born with.
+    pub genesis: Genesis,
+    /// Whether it is run for real: such a one opens no journal with play money.
+    pub production: bool,
+}
+
+/// Why a sequencer ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessorError {
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The journal cannot be followed.
+    #[error(transparent)]
+    Follow(FollowError),
+    /// An append failed for good.
+    #[error("a row cannot be appended: {0}")]
+    Append(AppendError),
+    /// Another sequencer has claimed the journal.
+    #[error("deposed: another sequencer has claimed the journal")]
+    Deposed,
+    /// The journal is not the one that the state was loaded from.
+    #[error("row {0} does not follow the journal's last row: the state is loaded anew")]
+    DoesNotFollow(Sequence),
+    /// The queue cannot be used.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// The wall clock is wrong.
+    #[error(
+        "the system's clock is {off_seconds} s off PostgreSQL's: it must be set before this process may become active"
+    )]
+    Clock {
+        /// By how much.
+        off_seconds: u64,
+    },
+    /// Play money, for real.
+    #[error(
+        "NODE_ENV=production refuses to open this journal: it is a sandbox, in which anybody may deposit play money"
+    )]
+    Sandbox,
+    /// The configured markets are refused by the core.
+    #[error("the first row of the journal cannot be made: {0}")]
+    Genesis(String),
+    /// A command names a row that the journal does not have.
+    #[error(
+        "a command has seen journal row {seen}, and the journal ends at {head}: the database was restored by hand"
+    )]
+    SeenBeyondHead {
+        /// What the command's server had seen.
+        seen: Sequence,
+        /// The head.
+        head: Sequence,
+    },
+    /// Applying an event panicked.
+    #[error("applying an event failed: a defect; the log has the cause")]
+    Evolve,
+}
+
+impl ProcessorError {
+    /// Tells whether waiting may help, so that the role goes on in standby.
+    fn is_passing(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_transient(),
+            Self::Follow(FollowError::Store(error)) => error.is_transient(),
+            Self::Deposed | Self::DoesNotFollow(_) => true,
+            _ => false,
+        }
+    }
+}
+
+/// Runs the sequencer until `shutdown`: takes the journal over, decides and appends, and stands by when it is deposed or
+/// the database is away. `consumer` makes a consumer of the queue.
+///
+/// # Errors
+///
+/// [`ProcessorError`] where waiting does not help; the process should end then.
+pub async fn run(
+    db: Db,
+    config: Config,
+    consumer: impl Fn() -> Box<dyn CommandConsumer>,
+    fan_out: Arc<dyn BatchPublisher>,
+    status: Arc<Status>,
+    shutdown: CancellationToken,
+) -> Result<(), ProcessorError> {
+    let mut reported = false;
+    while !shutdown.is_cancelled() {
+        status.beat();
+        let ended = match take_over(&db, &config).await {
+            Ok(taken) => {
+                reported = false;
+                let sequencer = Sequencer::new(taken, &config, consumer(), &fan_out, &status);
+                sequencer.run(&shutdown).await
+            }
+            Err(error) => Err(error),
+        };
+        status.set_inactive(matches!(ended, Err(ProcessorError::Deposed)));
+        match ended {
+            Ok(()) => return Ok(()),
+            Err(error) if error.is_passing() => {
+                if !reported {
+                    tracing::warn!(reason = %error, "the sequencer stands by");
+                    reported = true;
+                }
+                if matches!(error, ProcessorError::Deposed) {
+                    telemetry::add(Metric::Deposed, 1);
+                    wait_for_silence(&db, &status, &shutdown).await;
+                } else {
+                    pause(STANDBY_LOOK, &shutdown).await;
+                }
+            }
+            Err(error) => {
+                tracing::error!(reason = %error, "the sequencer has ended");
+                return Err(error);
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn pause(duration: Duration, shutdown: &CancellationToken) {
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = tokio::time::sleep(duration) => {}
+    }
+}
+
+/// Stands by until the journal has stood still for so long that whoever claimed it must be gone.
+async fn wait_for_silence(db: &Db, status: &Status, shutdown: &CancellationToken) {
+    let mut last = None;
+    let mut since = Instant::now();
+    while !shutdown.is_cancelled() && since.elapsed() < SILENCE_MIN {
+        status.beat();
+        match store::journal::head(db).await {
+            Ok(head) if head != last => (last, since) = (head, Instant::now()),
+            Ok(_) => {}
+            // A database that is away says nothing of the other's silence.
+            Err(_) => since = Instant::now(),
+        }
+        pause(STANDBY_LOOK, shutdown).await;
+    }
+}
+
+/// An append in flight: it gives back the appender with what became of the row.
+type InFlight = Pin<Box<dyn Future<Output = (Appender, Row, Result<(), AppendError>)> + Send>>;
+
+/// The append of one row, and what is to be acknowledged when it is committed.
+struct Flight {
+    append: InFlight,
+    through: Option<u64>,
+    begun: Instant,
+}
+
+struct Sequencer<'a> {
+    state: State,
+    /// The hash of the last row that was sealed.
+    hash: Hash32,
+    /// The last row that was sealed.
+    sealed: Sequence,
+    clock: Clock,
+    epoch: u64,
+    appender: Option<Appender>,
+    flight: Option<Flight>,
+    open: Option<OpenBatch>,
+    /// Deliveries that need no outcome, taken while a row is in flight and no batch is open.
+    through: Option<u64>,
+    last_row: Instant,
+    consumer: Box<dyn CommandConsumer>,
+    config: &'a Config,
+    fan_out: &'a Arc<dyn BatchPublisher>,
+    status: &'a Arc<Status>,
+}
+
+impl<'a> Sequencer<'a> {
+    fn new(
+        taken: Taken,
+        config: &'a Config,
+        consumer: Box<dyn CommandConsumer>,
+        fan_out: &'a Arc<dyn BatchPublisher>,
+        status: &'a Arc<Status>,
+    ) -> Self {
+        let sequence = taken.state.sequence();
+        let epoch = taken.appender.epoch();
+        status.set_committed(sequence);
+        status.set_active(epoch);
+        tracing::info!(
+            epoch,
+            sequence = sequence.get(),
+            snapshot = taken.snapshot.get(),
+            "the sequencer is active"
+        );
+        Self {
+            state: taken.state,
+            hash: taken.hash,
+            sealed: sequence,
+            clock: taken.clock,
+            epoch,
+            appender: Some(taken.appender),
+            flight: None,
+            open: None,
+            through: None,
+            last_row: Instant::now(),
+            consumer,
+            config,
+            fan_out,
+            status,
+        }
+    }
+
+    async fn run(mut self, shutdown: &CancellationToken) -> Result<(), ProcessorError> {
+        loop {
+            self.status.beat();
+            self.send()?;
+            let room = self
+                .config
+                .commands_max
+                .saturating_sub(self.open.as_ref().map_or(0, OpenBatch::len));
+            let has_room =
+                self.open.as_ref().is_none_or(|open| !open.is_full(self.config.commands_max));
+            let tick = tokio::time::Instant::from_std(self.last_row + TICK);
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return self.finish().await,
+                done = committed(&mut self.flight) => self.land(done).await?,
+                taken = self.consumer.next(room.max(1)), if has_room => self.take(taken?).await?,
+                () = sleep_until(tick) => self.tick()?,
+            }
+        }
+    }
+
+    /// Seals the open batch and sends it, where nothing is in flight.
+    fn send(&mut self) -> Result<(), ProcessorError> {
+        if self.flight.is_some() {
+            return Ok(());
+        }
+        if self.open.is_none() && engine::next_internal(&self.state).is_some() {
+            // A cascade goes on although nobody sends anything.
+            self.open_batch()?;
+        }
+        let Some(open) = self.open.take() else {
+            return Ok(());
+        };
+        let (batch, through) = open.close(&mut self.state).map_err(evolve_panicked)?;
+        let row = seal(&batch, self.hash);
+        self.hash = row.hash;
+        self.sealed = row.sequence;
+        self.last_row = Instant::now();
+        let mut appender =
+            self.appender.take().expect("the appender is here while nothing is in flight");
+        self.status.set_appending(true);
+        failpoint::pass("before_append");
+        let append = Box::pin(async move {
+            let result = appender.append(&row).await;
+            (appender, row, result)
+        });
+        self.flight = Some(Flight { append, through, begun: Instant::now() });
+        Ok(())
+    }
+
+    fn open_batch(&mut self) -> Result<&mut OpenBatch, ProcessorError> {
+        let open = match self.open.take() {
+            Some(open) => open,
+            None => {
+                let mut open = OpenBatch::open(
+                    &mut self.state,
+                    self.sealed.next(),
+                    self.clock.now(),
+                    self.epoch,
+                )
+                .map_err(evolve_panicked)?;
+                open.through = self.through.take();
+                open
+            }
+        };
+        Ok(self.open.insert(open))
+    }
+
+    /// Takes deliveries: decodes, decides, and applies each in memory.
+    async fn take(&mut self, deliveries: Vec<Delivery>) -> Result<(), ProcessorError> {
+        let begun = Instant::now();
+        for delivery in deliveries {
+            let command = match self.decode(&delivery) {
+                Ok(command) => Some(command),
+                Err(Refused::Dead(reason)) => {
+                    self.put_aside(&delivery, reason).await?;
+                    None
+                }
+                Err(Refused::Stop(error)) => return Err(error),
+            };
+            let decided = match command {
+                None => None,
+                Some(command) => {
+                    self.open_batch()?;
+                    let open = self.open.as_mut().expect("it was opened just now");
+                    Some(open.decide(&mut self.state, command).map_err(evolve_panicked)?)
+                }
+            };
+            self.note(&delivery, decided).await?;
+        }
+        telemetry::observe(Metric::DecideDuration, begun.elapsed());
+        Ok(())
+    }
+
+    /// Notes what became of a delivery, so that it is acknowledged when everything before it is committed.
+    async fn note(
+        &mut self,
+        delivery: &Delivery,
+        decided: Option<Decided>,
+    ) -> Result<(), ProcessorError> {
+        match decided {
+            Some(Decided::Repeated) => telemetry::add(Metric::CommandsRepeated, 1),
+            Some(Decided::IdReused) => self.put_aside(delivery, "id_reused").await?,
+            Some(Decided::Panicked) => {
+                telemetry::add(Metric::CommandsPanicked, 1);
+                tracing::error!("a command was rejected as internal: deciding it panicked");
+                self.put_aside(delivery, "internal").await?;
+            }
+            Some(Decided::Entered) | None => {}
+        }
+        match (&mut self.open, &mut self.flight) {
+            (Some(open), _) => open.through = Some(delivery.tag),
+            (None, Some(flight)) => flight.through = Some(delivery.tag),
+            (None, None) => self.consumer.ack(delivery.tag).await?,
+        }
+        Ok(())
+    }
+
+    async fn put_aside(
+        &mut self,
+        delivery: &Delivery,
+        reason: &'static str,
+    ) -> Result<(), ProcessorError> {
+        telemetry::add_labelled(Metric::DeadLetters, &[reason], 1);
+        tracing::warn!(reason, bytes = delivery.body.len(), "a message was put aside");
+        Ok(self.consumer.dead_letter(delivery, reason).await?)
+    }
+
+    /// Reads a message and checks that it is for this journal.
+    fn decode(&self, delivery: &Delivery) -> Result<engine::Command, Refused> {
+        let message = Message::decode(&delivery.body).map_err(|error| {
+            tracing::warn!(%error, "a message cannot be read");
+            Refused::Dead("unreadable")
+        })?;
+        let incarnation = self.state.settings().map_or(0, |settings| settings.incarnation);
+        if message.incarnation != incarnation {
+            return Err(Refused::Dead("incarnation"));
+        }
+        if message.seen > self.state.sequence() {
+            let head = self.state.sequence();
+            return Err(Refused::Stop(ProcessorError::SeenBeyondHead { seen: message.seen, head }));
+        }
+        if message.command.origin != Origin::Client {
+            return Err(Refused::Dead("forbidden"));
+        }
+        Ok(message.command)
+    }
+
+    /// Follows up a definite append: broadcast, then acknowledge.
+    async fn land(&mut self, done: Landed) -> Result<(), ProcessorError> {
+        let Landed { appender, row, result, through, took } = done;
+        self.appender = Some(appender);
+        self.status.set_appending(false);
+        match result {
+            Ok(()) => {}
+            Err(AppendError::Deposed { .. }) => return Err(ProcessorError::Deposed),
+            Err(AppendError::DoesNotFollow(sequence)) => {
+                return Err(ProcessorError::DoesNotFollow(sequence));
+            }
+            Err(error) => return Err(ProcessorError::Append(error)),
+        }
+        failpoint::pass("after_append");
+        telemetry::observe(Metric::AppendDuration, took);
+        telemetry::add(Metric::Batches, 1);
+        self.status.set_committed(row.sequence);
+        self.fan_out.publish(Arc::new(row));
+        failpoint::pass("before_ack");
+        if let Some(through) = through {
+            self.consumer.ack(through).await?;
+        }
+        Ok(())
+    }
+
+    /// Carries time on in a journal to which nothing comes.
+    fn tick(&mut self) -> Result<(), ProcessorError> {
+        if self.flight.is_some() || self.open.is_some() {
+            // The row in flight takes long; look again later.
+            self.last_row = Instant::now();
+            return Ok(());
+        }
+        let (commands, bytes) = self.state.dedup_window();
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a gauge is a float, and 2^53 is not reached"
+        )]
+        {
+            telemetry::set(Metric::DedupCommands, commands as f64);
+            telemetry::set(Metric::DedupBytes, bytes as f64);
+        }
+        self.open_batch()?;
+        Ok(())
+    }
+
+    /// Ends cleanly: what is decided is committed, as far as the database lets it.
+    async fn finish(mut self) -> Result<(), ProcessorError> {
+        let end = tokio::time::Instant::now() + SHUTDOWN_APPEND_MAX;
+        loop {
+            if self.flight.is_none() && self.open.is_none() {
+                break;
+            }
+            self.send()?;
+            match tokio::time::timeout_at(end, committed(&mut self.flight)).await {
+                Ok(done) => self.land(done).await?,
+                Err(_) => {
+                    tracing::warn!(
+                        "an append was still in flight at shutdown; its commands come again"
+                    );
+                    break;
+                }
+            }
+        }
+        tracing::info!(sequence = self.sealed.get(), "the sequencer has stopped");
+        Ok(())
+    }
+}
+
+/// Why a delivery is not decided.
+enum Refused {
+    /// It is put aside, for this reason.
+    Dead(&'static str),
+    /// The sequencer must stop.
+    Stop(ProcessorError),
+}
+
+/// An append whose outcome is definite.
+struct Landed {
+    appender: Appender,
+    row: Row,
+    result: Result<(), AppendError>,
+    through: Option<u64>,
+    took: Duration,
+}
+
+/// Waits for the append in flight; for ever where there is none. Dropping the future loses nothing.
+async fn committed(flight: &mut Option<Flight>) -> Landed {
+    let Some(current) = flight.as_mut() else {
+        return std::future::pending().await;
+    };
+    let (appender, row, result) = current.append.as_mut().await;
+    let Flight { through, begun, .. } = flight.take().expect("it was in flight just now");
+    Landed { appender, row, result, through, took: begun.elapsed() }
+}
+
+fn evolve_panicked(_: EvolvePanicked) -> ProcessorError {
+    ProcessorError::Evolve
+}

@@ -1,0 +1,107 @@
+//! What the outside may know of the sequencer: for health, readiness and the drills.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use telemetry::Metric;
+use units::Sequence;
+
+/// How long the loop may stand still before it counts as stuck.
+const STUCK_AFTER: Duration = Duration::from_secs(15);
+
+/// The sequencer's state, as it last said.
+#[derive(Debug)]
+pub struct Status {
+    started: Instant,
+    /// Milliseconds after `started` of the loop's last turn.
+    beat: AtomicU64,
+    active: AtomicBool,
+    standby: AtomicBool,
+    epoch: AtomicU64,
+    sequence: AtomicU64,
+    /// Milliseconds after `started` since which an append is in flight; 0: none.
+    appending_since: AtomicU64,
+}
+
+impl Default for Status {
+    fn default() -> Self {
+        Self {
+            started: Instant::now(),
+            beat: AtomicU64::new(0),
+            active: AtomicBool::new(false),
+            standby: AtomicBool::new(false),
+            epoch: AtomicU64::new(0),
+            sequence: AtomicU64::new(0),
+            appending_since: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Status {
+    /// Tells whether this process is the active sequencer.
+    pub fn is_active(&self) -> bool {
+        self.active.load(Relaxed)
+    }
+
+    /// Tells whether it could do its work now: active, with no append waiting for long, or a standby that is ready to
+    /// take over.
+    pub fn is_ready(&self) -> bool {
+        let appending = self.appending_since.load(Relaxed);
+        let held_up = appending > 0 && self.now().saturating_sub(appending) > 2_000;
+        (self.is_active() && !held_up) || self.standby.load(Relaxed)
+    }
+
+    /// Tells whether the loop has stood still for so long that only a restart will help.
+    pub fn is_stuck(&self) -> bool {
+        let since = self.now().saturating_sub(self.beat.load(Relaxed));
+        u128::from(since) > STUCK_AFTER.as_millis()
+    }
+
+    /// Returns the epoch of the last claim.
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Relaxed)
+    }
+
+    /// Returns the last row that this process has committed.
+    pub fn sequence(&self) -> Sequence {
+        Sequence::new(self.sequence.load(Relaxed))
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    pub(crate) fn beat(&self) {
+        self.beat.store(self.now(), Relaxed);
+    }
+
+    pub(crate) fn set_appending(&self, appending: bool) {
+        self.appending_since.store(if appending { self.now().max(1) } else { 0 }, Relaxed);
+    }
+
+    pub(crate) fn set_active(&self, epoch: u64) {
+        self.epoch.store(epoch, Relaxed);
+        self.standby.store(false, Relaxed);
+        self.active.store(true, Relaxed);
+        telemetry::set(Metric::SequencerActive, 1.0);
+        telemetry::set(Metric::Epoch, number(epoch));
+    }
+
+    pub(crate) fn set_inactive(&self, standby: bool) {
+        self.active.store(false, Relaxed);
+        self.standby.store(standby, Relaxed);
+        self.set_appending(false);
+        telemetry::set(Metric::SequencerActive, 0.0);
+    }
+
+    pub(crate) fn set_committed(&self, sequence: Sequence) {
+        self.sequence.store(sequence.get(), Relaxed);
+        telemetry::set(Metric::JournalSequence, number(sequence.get()));
+    }
+}
+
+/// A gauge's value.
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float, and 2^53 is not reached")]
+fn number(value: u64) -> f64 {
+    value as f64
+}

@@ -1,0 +1,102 @@
+//! How a sequencer comes to its journal: catch up, raise the epoch, catch up once more, go on.
+
+use engine::State;
+use follower::{FollowError, HEAD};
+use journal::seal;
+use store::Db;
+use store::journal::{AppendError, Appender};
+use units::{Hash32, Sequence};
+
+use crate::batch::{EvolvePanicked, OpenBatch};
+use crate::clock::{Clock, SKEW_MAX, wall};
+use crate::sequencer::{Config, ProcessorError};
+
+/// What a sequencer begins with.
+pub(crate) struct Taken {
+    pub(crate) state: State,
+    pub(crate) hash: Hash32,
+    pub(crate) clock: Clock,
+    pub(crate) appender: Appender,
+    /// Where the snapshot stood, for the log.
+    pub(crate) snapshot: Sequence,
+}
+
+/// Takes the journal over; makes it where it is empty.
+pub(crate) async fn take_over(db: &Db, config: &Config) -> Result<Taken, ProcessorError> {
+    let mut recovered = follower::recover(db, HEAD, |_| ()).await?;
+    check_sandbox(&recovered.state, config)?;
+    let clock = read_clock(db, &recovered.state).await?;
+    let mut appender = Appender::claim(db, &config.owner).await?;
+    // What was appended before the claim is in the journal now, and nothing can follow it.
+    follower::catch_up(db, &mut recovered, HEAD, &mut |_| ()).await?;
+    let (mut state, mut hash) = (recovered.state, recovered.hash);
+    if state.sequence() == Sequence::new(0) {
+        hash = append_genesis(&mut state, &clock, &mut appender, config).await?;
+    }
+    check_sandbox(&state, config)?;
+    Ok(Taken { state, hash, clock, appender, snapshot: recovered.snapshot })
+}
+
+async fn append_genesis(
+    state: &mut State,
+    clock: &Clock,
+    appender: &mut Appender,
+    config: &Config,
+) -> Result<Hash32, ProcessorError> {
+    let evolve = |EvolvePanicked| ProcessorError::Evolve;
+    let mut open =
+        OpenBatch::open(state, Sequence::new(1), clock.now(), appender.epoch()).map_err(evolve)?;
+    for action in config.genesis.actions() {
+        open.add_internal(state, action).map_err(evolve)?;
+    }
+    let (batch, _) = open.close(state).map_err(evolve)?;
+    if let Some(entry) =
+        batch.entries.iter().find(|entry| matches!(entry.event, engine::Event::Rejected(_)))
+    {
+        return Err(ProcessorError::Genesis(format!(
+            "{:?} gave {:?}",
+            entry.command.action, entry.event
+        )));
+    }
+    let row = seal(&batch, Hash32::default());
+    match appender.append(&row).await {
+        Ok(()) => {
+            tracing::info!(incarnation = row.incarnation, "opened a new journal");
+            Ok(row.hash)
+        }
+        Err(AppendError::Deposed { .. }) => Err(ProcessorError::Deposed),
+        Err(error) => Err(ProcessorError::Append(error)),
+    }
+}
+
+/// Reads the wall clock and refuses one that is too far from PostgreSQL's.
+async fn read_clock(db: &Db, state: &State) -> Result<Clock, ProcessorError> {
+    let before = wall();
+    let database = store::journal::database_time(db).await?;
+    let after = wall();
+    let database = std::time::Duration::from_micros(database.micros());
+    let ahead = before.saturating_sub(database);
+    let behind = database.saturating_sub(after);
+    if ahead.max(behind) > SKEW_MAX {
+        return Err(ProcessorError::Clock { off_seconds: ahead.max(behind).as_secs() });
+    }
+    Ok(Clock::start(after, state.time()))
+}
+
+/// Production opens no journal in which play money is allowed.
+fn check_sandbox(state: &State, config: &Config) -> Result<(), ProcessorError> {
+    let sandbox = state.settings().is_some_and(|settings| settings.sandbox);
+    if sandbox && config.production {
+        return Err(ProcessorError::Sandbox);
+    }
+    Ok(())
+}
+
+impl From<FollowError> for ProcessorError {
+    fn from(error: FollowError) -> Self {
+        match error {
+            FollowError::Store(error) => Self::Store(error),
+            error => Self::Follow(error),
+        }
+    }
+}
