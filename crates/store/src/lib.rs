@@ -7,10 +7,14 @@ pub mod audit;
 pub mod cluster;
 mod db;
 mod error;
+pub mod journal;
 pub mod lookup;
 pub mod migrate;
+mod numbers;
 pub mod sessions;
+pub mod snapshots;
 pub mod users;
 
 pub use db::{Connection, Db, DbConfig, Secret};
 pub use error::StoreError;
+pub use numbers::{Numeric, Timestamp};

@@ -39,12 +39,12 @@ impl Postmaster {
         options: Options,
         password: &Secret,
     ) -> Result<Self, ClusterError> {
-        if let Some(mut running) = find(paths).await? {
-            if running.ready(paths, password).await? {
-                tracing::info!(pid = running.pid(), "took over the PostgreSQL that was running");
-                return Ok(running);
-            }
-            // It was on its way down; it is gone now.
+        // One that does not become ready was on its way down, and is gone now.
+        if let Some(mut running) = find(paths).await?
+            && running.ready(paths, password).await?
+        {
+            tracing::info!(pid = running.pid(), "took over the PostgreSQL that was running");
+            return Ok(running);
         }
         clear_stale(paths)?;
         for attempt in 1.. {

@@ -1,0 +1,6 @@
+//! The store against a real PostgreSQL: one cluster for all of them, a database for each.
+
+mod cluster;
+mod common;
+mod journal;
+mod snapshots;
