@@ -1,1 +1,55 @@
 //! The HTTP and WebSocket API.
+//!
+//! Invariant: a server decides nothing about money. It checks form and asks the sequencer; what it answers is rendered
+//! from the journal. Anything it keeps in memory may be lost with it.
+
+pub mod app;
+mod audit;
+pub mod auth;
+pub mod body;
+mod command;
+pub mod config;
+mod docs;
+pub mod edge;
+mod health;
+pub mod inbox;
+pub mod limits;
+pub mod mail;
+mod openapi;
+pub mod problem;
+mod serve;
+pub mod token;
+
+use axum::Router;
+use utoipa_axum::router::OpenApiRouter;
+
+pub use app::{App, Clock, Parts, SystemClock};
+pub use config::{JwtSecret, Mode, PasswordCost, RateLimits, ServerConfig};
+pub use serve::{ServeError, bind, serve, serve_on, serve_router};
+
+use problem::{Code, Problem};
+
+/// Every route with its description.
+fn described() -> OpenApiRouter<App> {
+    use utoipa::OpenApi as _;
+    OpenApiRouter::with_openapi(openapi::Api::openapi())
+        .merge(auth::routes())
+        .merge(health::routes())
+}
+
+/// Returns the API's description.
+#[must_use]
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    described().into_openapi()
+}
+
+/// Returns the application's routes, behind the edge.
+pub fn router(app: App) -> Router {
+    let (routes, openapi) = described().split_for_parts();
+    routes
+        .merge(openapi::pages(&openapi))
+        .fallback(async || Problem::new(Code::NotFound))
+        .method_not_allowed_fallback(async || Problem::new(Code::MethodNotAllowed))
+        .layer(axum::middleware::from_fn_with_state(app.clone(), edge::edge))
+        .with_state(app)
+}

@@ -1,0 +1,152 @@
+//! What every handler stands on: the database, the followed state, the queue, and this server's own memory.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use follower::Live;
+use queue::CommandPublisher;
+use store::Db;
+use tokio::sync::watch;
+
+use crate::audit::Audit;
+use crate::auth::password::Passwords;
+use crate::auth::revoked::Revoked;
+use crate::config::ServerConfig;
+use crate::edge::Auth;
+use crate::health::Pulse;
+use crate::limits::Limiter;
+use crate::mail::Mailer;
+use crate::token::{BadToken, Tokens};
+
+/// The shell's clock: only sessions, tokens and codes go by it; orders go by journal time.
+pub trait Clock: Send + Sync {
+    /// Returns the time since 1970.
+    fn now(&self) -> Duration;
+}
+
+/// The system's clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Duration {
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    }
+}
+
+/// What the binary brings.
+pub struct Parts {
+    /// The configuration.
+    pub config: ServerConfig,
+    /// The database.
+    pub db: Db,
+    /// The followed state.
+    pub live: Arc<Live>,
+    /// The way to the sequencer.
+    pub publisher: Arc<dyn CommandPublisher>,
+    /// The way to people.
+    pub mailer: Arc<dyn Mailer>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// The server's application. Cheap to clone.
+#[derive(Clone)]
+pub struct App(Arc<Inner>);
+
+/// What an [`App`] is made of.
+pub struct Inner {
+    /// The configuration.
+    pub config: ServerConfig,
+    /// The database.
+    pub db: Db,
+    /// The followed state.
+    pub live: Arc<Live>,
+    /// The way to the sequencer.
+    pub publisher: Arc<dyn CommandPublisher>,
+    pub(crate) mailer: Arc<dyn Mailer>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) tokens: Tokens,
+    pub(crate) passwords: Passwords,
+    pub(crate) revoked: Revoked,
+    pub(crate) limiter: Limiter,
+    pub(crate) audit: Audit,
+    pub(crate) pulse: Pulse,
+    draining: watch::Sender<bool>,
+}
+
+impl Deref for App {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl App {
+    /// Puts the application together and starts its work in the background, which ends with it. Must be called within
+    /// a tokio runtime.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let tokens = Tokens::new(&parts.config.jwt_secret);
+        let passwords = Passwords::new(parts.config.password_cost);
+        let app = Self(Arc::new(Inner {
+            tokens,
+            passwords,
+            revoked: Revoked::default(),
+            limiter: Limiter::default(),
+            audit: Audit::start(parts.db.clone()),
+            pulse: Pulse::default(),
+            draining: watch::Sender::new(false),
+            config: parts.config,
+            db: parts.db,
+            live: parts.live,
+            publisher: parts.publisher,
+            mailer: parts.mailer,
+            clock: parts.clock,
+        }));
+        crate::auth::revoked::follow(&app);
+        crate::health::feel_pulse(&app);
+        app
+    }
+
+    /// Says that the server is about to stop: `/ready` says no from now on.
+    pub fn drain(&self) {
+        self.draining.send_replace(true);
+    }
+
+    /// Tells whether the server is about to stop.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        *self.draining.borrow()
+    }
+
+    /// Hears when the server is about to stop.
+    #[must_use]
+    pub fn draining(&self) -> watch::Receiver<bool> {
+        self.draining.subscribe()
+    }
+
+    /// Returns the seconds since 1970.
+    #[must_use]
+    pub fn now_seconds(&self) -> u64 {
+        self.clock.now().as_secs()
+    }
+
+    /// Finds out who a token is of. Costs no SQL.
+    #[must_use]
+    pub fn authenticate(&self, token: &str) -> Auth {
+        match self.tokens.verify(token, self.now_seconds()) {
+            Ok(principal) if self.revoked.contains(principal.session) => {
+                Auth::Refused(BadToken::Invalid)
+            }
+            Ok(principal) => Auth::User(principal),
+            Err(bad) => Auth::Refused(bad),
+        }
+    }
+
+    pub(crate) fn downgrade(&self) -> std::sync::Weak<Inner> {
+        Arc::downgrade(&self.0)
+    }
+}

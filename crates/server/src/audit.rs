@@ -1,0 +1,97 @@
+//! The audit log's writer: requests leave their entries here and never wait for the database.
+//!
+//! Invariant: memory is bounded. Entries beyond the channel are dropped, counted and logged; a series of refusals from
+//! one address leaves one entry a minute.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use store::Db;
+use store::audit::{AuditEntry, Level, append};
+use tokio::sync::mpsc;
+
+use crate::problem::chain;
+
+const ENTRIES_MAX: usize = 4_096;
+const BATCH_MAX: usize = 256;
+/// Refusals from one address within [`SERIES`] that make a series.
+const SERIES_MIN: u32 = 5;
+const SERIES: Duration = Duration::from_secs(60);
+/// Addresses that are watched for series.
+const WATCHED_MAX: usize = 8_192;
+
+/// Takes entries for the audit log.
+pub struct Audit {
+    sender: mpsc::Sender<AuditEntry>,
+    refusals: Mutex<HashMap<IpAddr, (Instant, u32)>>,
+}
+
+impl Audit {
+    /// Starts the writer, which ends when the last sender is gone.
+    #[must_use]
+    pub fn start(db: Db) -> Self {
+        let (sender, receiver) = mpsc::channel(ENTRIES_MAX);
+        tokio::spawn(write(db, receiver));
+        Self { sender, refusals: Mutex::default() }
+    }
+
+    /// Adds an entry.
+    pub fn add(&self, entry: AuditEntry) {
+        let action = entry.action;
+        if self.sender.try_send(entry).is_err() {
+            tracing::warn!(action, "an audit entry was dropped: the database does not keep up");
+        }
+    }
+
+    /// Counts a 401 or 403; the fifth within a minute from one address leaves an entry.
+    pub fn refused(&self, address: IpAddr, route: &str, status: u16, trace_id: u128) {
+        let now = Instant::now();
+        let mut refusals = self.refusals.lock();
+        if refusals.len() >= WATCHED_MAX {
+            refusals.retain(|_, (begun, _)| now.duration_since(*begun) < SERIES);
+            if refusals.len() >= WATCHED_MAX {
+                refusals.clear();
+            }
+        }
+        let (begun, count) = refusals.entry(address).or_insert((now, 0));
+        if now.duration_since(*begun) >= SERIES {
+            (*begun, *count) = (now, 0);
+        }
+        *count += 1;
+        let series = *count == SERIES_MIN;
+        drop(refusals);
+        if series {
+            self.add(AuditEntry {
+                level: Level::Warn,
+                action: "edge.refused_series",
+                user: None,
+                address: Some(address),
+                trace_id,
+                detail: serde_json::json!({ "route": route, "status": status, "count": SERIES_MIN }),
+            });
+        }
+    }
+}
+
+async fn write(db: Db, mut receiver: mpsc::Receiver<AuditEntry>) {
+    let mut entries = Vec::with_capacity(BATCH_MAX);
+    while receiver.recv_many(&mut entries, BATCH_MAX).await > 0 {
+        // What the database refuses for good (it cannot, but for a defect) must not stop what follows.
+        for wait in [100, 1_000, 5_000, 0] {
+            match append(&db, &entries).await {
+                Ok(()) => break,
+                Err(error) if error.is_transient() && wait > 0 => {
+                    tokio::time::sleep(Duration::from_millis(wait)).await;
+                }
+                Err(error) => {
+                    let lost = entries.len();
+                    tracing::error!(error = %chain(&error), lost, "audit entries were lost");
+                    break;
+                }
+            }
+        }
+        entries.clear();
+    }
+}

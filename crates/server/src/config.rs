@@ -1,0 +1,201 @@
+//! The server's configuration, as the binary hands it over: checked, typed, without defaults that are secret.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+/// The key that access tokens are signed with.
+#[derive(Clone)]
+pub struct JwtSecret(Vec<u8>);
+
+/// Why a text is no signing key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidJwtSecret {
+    /// Empty, or nothing but space.
+    #[error("Invalid JWT_SECRET: it must not be empty")]
+    Empty,
+    /// Guessable in principle.
+    #[error("Invalid JWT_SECRET: it must have at least 32 bytes")]
+    Short,
+    /// Guessable in practice.
+    #[error("Invalid JWT_SECRET: it is a well-known or repeating text")]
+    Weak,
+}
+
+impl JwtSecret {
+    /// The least number of bytes: as many as the signature's hash has.
+    pub const BYTES_MIN: usize = 32;
+
+    /// Takes a key.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidJwtSecret`] for a key that could be guessed; it never repeats the key.
+    pub fn new(text: &str) -> Result<Self, InvalidJwtSecret> {
+        let text = text.trim();
+        if text.is_empty() {
+            return Err(InvalidJwtSecret::Empty);
+        }
+        if text.len() < Self::BYTES_MIN {
+            return Err(InvalidJwtSecret::Short);
+        }
+        let mut distinct = [false; 256];
+        text.bytes().for_each(|byte| distinct[usize::from(byte)] = true);
+        let distinct = distinct.iter().filter(|seen| **seen).count();
+        let lower = text.to_ascii_lowercase();
+        let known =
+            ["changeme", "change-me", "change_me", "your-secret", "your_secret", "secretsecret"];
+        if distinct < 8 || known.iter().any(|word| lower.contains(word)) {
+            return Err(InvalidJwtSecret::Weak);
+        }
+        Ok(Self(text.as_bytes().to_vec()))
+    }
+
+    /// Returns the key's bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for JwtSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JwtSecret(…)")
+    }
+}
+
+/// What the server is run for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// For trying out: mail goes to the development inbox.
+    #[default]
+    Development,
+    /// For real.
+    Production,
+}
+
+/// Requests that one caller may make; 0: no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateLimits {
+    /// Requests a second from one address without a token.
+    pub anonymous_per_second_max: u32,
+    /// Requests a second of one user, orders apart.
+    pub user_per_second_max: u32,
+    /// Order requests a second of one user. The core has its own limit by journal time.
+    pub orders_per_second_max: u32,
+    /// Attempts a minute to log in, register or verify, from one address.
+    pub attempts_per_minute_max: u32,
+    /// Failed attempts to log in to one account in 15 minutes.
+    pub account_failures_max: u32,
+}
+
+impl Default for RateLimits {
+    fn default() -> Self {
+        Self {
+            anonymous_per_second_max: 100,
+            user_per_second_max: 100,
+            orders_per_second_max: 2_000,
+            attempts_per_minute_max: 60,
+            account_failures_max: 10,
+        }
+    }
+}
+
+/// What hashing a password costs (argon2id).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PasswordCost {
+    /// Memory, in KiB.
+    pub memory_kib: u32,
+    /// Passes.
+    pub passes: u32,
+    /// Hashes made at once, so that logins cannot take all memory and processors.
+    pub parallel_max: usize,
+}
+
+impl Default for PasswordCost {
+    /// OWASP's first choice for argon2id: 19 MiB, two passes, one lane.
+    fn default() -> Self {
+        Self { memory_kib: 19_456, passes: 2, parallel_max: 2 }
+    }
+}
+
+/// The server's configuration.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// What it is run for.
+    pub mode: Mode,
+    /// The signing key of access tokens.
+    pub jwt_secret: JwtSecret,
+    /// Whether browsers reach it over TLS, so that cookies may be marked so.
+    pub tls: bool,
+    /// Addresses whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpAddr>,
+    /// Origins of other sites that may call the API from a browser; closed by default.
+    pub cors_origins: Vec<String>,
+    /// Requests that one caller may make.
+    pub rate_limits: RateLimits,
+    /// What hashing a password costs.
+    pub password_cost: PasswordCost,
+    /// Connections at once; more wait to be accepted.
+    pub connections_max: usize,
+    /// How long a request's head may take.
+    pub header_timeout: Duration,
+    /// How long a request's body may take.
+    pub body_timeout: Duration,
+    /// How long a request may take in all.
+    pub request_timeout: Duration,
+    /// How long an order request waits for its outcome before it is answered 202.
+    pub outcome_timeout: Duration,
+    /// How long requests may go on after the shutdown has begun.
+    pub drain_timeout: Duration,
+    /// How long `/ready` says no before connections are closed, so that balancers notice.
+    pub drain_notice: Duration,
+}
+
+impl ServerConfig {
+    /// The runbook's port.
+    pub const PORT: u16 = 5000;
+
+    /// Returns the defaults with a signing key.
+    #[must_use]
+    pub fn new(jwt_secret: JwtSecret) -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, Self::PORT)),
+            mode: Mode::Development,
+            jwt_secret,
+            tls: false,
+            trusted_proxies: Vec::new(),
+            cors_origins: Vec::new(),
+            rate_limits: RateLimits::default(),
+            password_cost: PasswordCost::default(),
+            connections_max: 10_240,
+            header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(10),
+            request_timeout: Duration::from_secs(30),
+            outcome_timeout: Duration::from_secs(5),
+            drain_timeout: Duration::from_secs(20),
+            drain_notice: Duration::ZERO,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn guessable_keys_are_refused_and_never_repeated() {
+        let new = |text: &str| JwtSecret::new(text).map(|_| ());
+        assert_eq!(new(""), Err(InvalidJwtSecret::Empty));
+        assert_eq!(new("  \t\n"), Err(InvalidJwtSecret::Empty));
+        assert_eq!(new("0123456789abcdef0123456789abcde"), Err(InvalidJwtSecret::Short));
+        assert_eq!(new(&"a".repeat(64)), Err(InvalidJwtSecret::Weak));
+        assert_eq!(new("changeme-changeme-changeme-changeme"), Err(InvalidJwtSecret::Weak));
+        let good = "0123456789abcdef0123456789abcdef";
+        assert_eq!(new(good), Ok(()));
+        assert!(!format!("{:?}", JwtSecret::new(good)).contains("0123"));
+        assert!(new("").unwrap_err().to_string().starts_with("Invalid JWT_SECRET"));
+    }
+}

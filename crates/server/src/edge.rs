@@ -1,0 +1,393 @@
+//! The edge that every request passes: trace id, caller, limits, timeout, and the answer's headers.
+//!
+//! Invariant: no answer leaves without a trace id, and no failure leaves as anything but a problem: a handler's panic
+//! is answered 500 and logged, never a cut connection.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::panic::AssertUnwindSafe;
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::extract::{FromRequestParts, MatchedPath, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use futures::FutureExt;
+use units::Sequence;
+
+use crate::app::App;
+use crate::limits::{Allowance, Caller, Class, Left};
+use crate::problem::{Code, Problem};
+use crate::token::{BadToken, Principal};
+
+/// How long a read waits for the sequence that it asks for.
+const SEQUENCE_WAIT: Duration = Duration::from_secs(1);
+/// A server that is this far behind marks what it answers, and takes no orders.
+pub(crate) const BEHIND_MAX: Duration = Duration::from_secs(2);
+
+const TRACE_ID: HeaderName = HeaderName::from_static("x-trace-id");
+const SEQUENCE: HeaderName = HeaderName::from_static("x-sequence");
+const MIN_SEQUENCE: HeaderName = HeaderName::from_static("x-min-sequence");
+const STALE: HeaderName = HeaderName::from_static("x-stale");
+const AS_OF: HeaderName = HeaderName::from_static("x-as-of");
+const LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
+const REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
+const RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
+
+/// The other end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub SocketAddr);
+
+/// What the edge has found out about a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Context {
+    /// The W3C trace id that it is part of.
+    pub trace_id: u128,
+    /// Where it comes from, proxies that are trusted aside.
+    pub address: IpAddr,
+    /// Who asks.
+    pub caller: Auth,
+    /// The journal row that a read must have seen, if it says so.
+    pub min_sequence: Option<Sequence>,
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Auth {
+    /// Nobody has said who.
+    Anonymous,
+    /// A user with a valid token.
+    User(Principal),
+    /// A token that is not taken.
+    Refused(BadToken),
+}
+
+impl FromRequestParts<App> for Context {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Problem> {
+        parts.extensions.get().copied().ok_or_else(|| Problem::new(Code::Defect))
+    }
+}
+
+impl FromRequestParts<App> for Principal {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        match Context::from_request_parts(parts, app).await?.caller {
+            Auth::User(principal) => Ok(principal),
+            Auth::Refused(BadToken::Expired) => Err(Problem::new(Code::TokenExpired)),
+            Auth::Refused(BadToken::Invalid) | Auth::Anonymous => {
+                Err(Problem::new(Code::Unauthenticated))
+            }
+        }
+    }
+}
+
+/// Passes one request through.
+pub(crate) async fn edge(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    let begun = Instant::now();
+    let method = request.method().clone();
+    let matched = request.extensions().get::<MatchedPath>().cloned();
+    let route = matched.as_ref().map_or("none", MatchedPath::as_str);
+    let mut context = context(&app, &request);
+    let left = take(&app, &context, &method, route);
+    let origin = request.headers().get(header::ORIGIN).cloned();
+    let answer = match left {
+        Some(left) if !left.allowed => {
+            Problem::new(Code::TooManyRequests).retry_after(left.reset_seconds).into_response()
+        }
+        _ => match min_sequence(&app, &method, request.headers()).await {
+            Err(problem) => problem.into_response(),
+            Ok(min_sequence) => {
+                context.min_sequence = min_sequence;
+                request.extensions_mut().insert(context);
+                run(&app, request, next).await
+            }
+        },
+    };
+    let mut response = finish(&app, answer, &context, left, origin.as_ref());
+    if app.live.behind() > BEHIND_MAX && route.starts_with("/api/v1") {
+        mark_stale(&app, response.headers_mut());
+    }
+    let status = response.status();
+    telemetry::http_request(method.as_str(), route, status.as_u16(), begun.elapsed());
+    if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN {
+        app.audit.refused(context.address, route, status.as_u16(), context.trace_id);
+    }
+    if status.is_server_error() {
+        let trace_id = wire::id::format_trace(context.trace_id);
+        tracing::warn!(%method, route, status = status.as_u16(), trace_id, "request failed");
+    }
+    response
+}
+
+/// Runs the handler within its time, panics caught.
+async fn run(app: &App, request: Request, next: Next) -> Response {
+    let handler = AssertUnwindSafe(next.run(request)).catch_unwind();
+    match tokio::time::timeout(app.config.request_timeout, handler).await {
+        Ok(Ok(response)) => response,
+        // The panic hook has logged where and why.
+        Ok(Err(_)) => Problem::new(Code::Defect).into_response(),
+        Err(_) => Problem::new(Code::Timeout).into_response(),
+    }
+}
+
+fn context(app: &App, request: &Request) -> Context {
+    let headers = request.headers();
+    let peer = request.extensions().get::<Peer>();
+    let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip().to_canonical());
+    let address = if app.config.trusted_proxies.contains(&peer) {
+        forwarded_for(headers, &app.config.trusted_proxies).unwrap_or(peer)
+    } else {
+        peer
+    };
+    Context {
+        trace_id: trace_id(headers).unwrap_or_else(|| rand::random::<u128>().max(1)),
+        address,
+        caller: authenticate(app, headers),
+        min_sequence: None,
+    }
+}
+
+fn authenticate(app: &App, headers: &HeaderMap) -> Auth {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let Some(value) = values.next() else {
+        return Auth::Anonymous;
+    };
+    let token = value.to_str().ok().and_then(|text| {
+        let (scheme, token) = text.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+    });
+    match token {
+        Some(token) if values.next().is_none() => app.authenticate(token),
+        _ => Auth::Refused(BadToken::Invalid),
+    }
+}
+
+/// Returns the last address that no trusted proxy has: what comes before it may be made up.
+fn forwarded_for(headers: &HeaderMap, trusted: &[IpAddr]) -> Option<IpAddr> {
+    let mut hops = Vec::new();
+    for value in headers.get_all("x-forwarded-for") {
+        hops.extend(value.to_str().ok()?.split(',').map(str::trim));
+    }
+    let addresses = hops.iter().rev().map_while(|hop| hop.parse::<IpAddr>().ok());
+    addresses.map(|hop| hop.to_canonical()).find(|hop| !trusted.contains(hop))
+}
+
+/// Reads the trace id of a `traceparent`, if it is a valid one.
+fn trace_id(headers: &HeaderMap) -> Option<u128> {
+    let text = headers.get("traceparent")?.to_str().ok()?;
+    let hex = |part: &str, len: usize| {
+        let digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        part.len() == len && part.bytes().all(digit)
+    };
+    let mut parts = text.split('-');
+    let (version, trace, span, flags) =
+        (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let known = hex(version, 2) && version != "ff" && (version != "00" || parts.next().is_none());
+    if !known || !hex(trace, 32) || !hex(span, 16) || !hex(flags, 2) || span == "0000000000000000" {
+        return None;
+    }
+    u128::from_str_radix(trace, 16).ok().filter(|trace| *trace != 0)
+}
+
+/// Takes one from the caller's allowance; `None` where there is no limit.
+fn take(app: &App, context: &Context, method: &Method, route: &str) -> Option<Left> {
+    let limits = &app.config.rate_limits;
+    let address = Caller::address(context.address);
+    let second = |count| Allowance { count, period: Duration::from_secs(1) };
+    let (caller, class, allowance) = match (context.caller, class(method, route)?) {
+        (_, Class::Attempts) => {
+            let minute = Duration::from_secs(60);
+            let allowance = Allowance { count: limits.attempts_per_minute_max, period: minute };
+            (address, Class::Attempts, allowance)
+        }
+        (Auth::User(user), Class::Orders) => {
+            (Caller::User(user.user), Class::Orders, second(limits.orders_per_second_max))
+        }
+        (Auth::User(user), _) => {
+            (Caller::User(user.user), Class::General, second(limits.user_per_second_max))
+        }
+        _ => (address, Class::General, second(limits.anonymous_per_second_max)),
+    };
+    (allowance.count > 0).then(|| app.limiter.take(caller, class, allowance))
+}
+
+/// Tells what a route is counted as; `None` for what machines ask to see whether we live.
+fn class(method: &Method, route: &str) -> Option<Class> {
+    match route {
+        "/health" | "/ready" | "/metrics" | "/api/health/trading" => None,
+        "/api/v1/orders" | "/api/v1/orders/{id}" if *method != Method::GET => Some(Class::Orders),
+        "/api/v1/auth/me" | "/api/v1/auth/logout" => Some(Class::General),
+        _ if route.starts_with("/api/v1/auth/") => Some(Class::Attempts),
+        _ => Some(Class::General),
+    }
+}
+
+/// Waits for the row that a read must have seen.
+async fn min_sequence(
+    app: &App,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Result<Option<Sequence>, Problem> {
+    let Some(value) = headers.get(&MIN_SEQUENCE).filter(|_| *method == Method::GET) else {
+        return Ok(None);
+    };
+    let sequence = value.to_str().ok().and_then(|text| parse_sequence(app, text)).transpose()?;
+    let Some(sequence) = sequence else {
+        let detail = "X-Min-Sequence must be an X-Sequence of an earlier answer.";
+        return Err(Problem::new(Code::HeaderMalformed).detail(detail));
+    };
+    if app.live.sequence() >= sequence || app.live.wait_for(sequence, SEQUENCE_WAIT).await {
+        Ok(Some(sequence))
+    } else {
+        Err(Problem::new(Code::Behind))
+    }
+}
+
+/// Reads `incarnation.sequence`, or a sequence alone.
+fn parse_sequence(app: &App, text: &str) -> Option<Result<Sequence, Problem>> {
+    let sequence = match text.split_once('.') {
+        None => text,
+        Some((incarnation, sequence)) => {
+            if u64::from_str_radix(incarnation, 16).ok()? != app.live.incarnation() {
+                return Some(Err(Problem::new(Code::OtherJournal)));
+            }
+            sequence
+        }
+    };
+    let plain = !sequence.is_empty() && sequence.bytes().all(|byte| byte.is_ascii_digit());
+    plain.then(|| sequence.parse().ok()).flatten().map(|number| Ok(Sequence::new(number)))
+}
+
+/// Says which journal row an answer shows.
+pub(crate) fn with_sequence(app: &App, sequence: Sequence, mut response: Response) -> Response {
+    let text = format!("{:x}.{sequence}", app.live.incarnation());
+    if let Ok(value) = HeaderValue::try_from(text) {
+        response.headers_mut().insert(SEQUENCE, value);
+    }
+    response
+}
+
+fn mark_stale(app: &App, headers: &mut HeaderMap) {
+    let as_of = app.live.read(engine::State::time);
+    headers.insert(STALE, HeaderValue::from_static("true"));
+    if let Ok(value) = HeaderValue::try_from(wire::time::format(as_of)) {
+        headers.insert(AS_OF, value);
+    }
+}
+
+/// Writes a refusal's body and the headers that every answer has.
+fn finish(
+    app: &App,
+    mut response: Response,
+    context: &Context,
+    left: Option<Left>,
+    origin: Option<&HeaderValue>,
+) -> Response {
+    let trace_id = wire::id::format_trace(context.trace_id);
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        response = write(response, problem, &trace_id);
+    }
+    let headers = response.headers_mut();
+    if let Ok(value) = HeaderValue::try_from(trace_id) {
+        headers.insert(TRACE_ID, value);
+    }
+    if let Some(left) = left {
+        headers.insert(LIMIT, HeaderValue::from(left.count));
+        headers.insert(REMAINING, HeaderValue::from(left.remaining));
+        headers.insert(RESET, HeaderValue::from(left.reset_seconds));
+    }
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    headers
+        .entry(header::CONTENT_SECURITY_POLICY)
+        .or_insert(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    if app.config.tls {
+        let value = HeaderValue::from_static("max-age=63072000; includeSubDomains");
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, value);
+    }
+    if let Some(origin) = origin.filter(|origin| allows(app, origin)) {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        headers.insert(header::VARY, HeaderValue::from_static("origin"));
+    }
+    response
+}
+
+/// Tells whether a page of this origin may read answers. Closed unless configured, and never with cookies.
+fn allows(app: &App, origin: &HeaderValue) -> bool {
+    let origin = origin.to_str().unwrap_or_default();
+    app.config.cors_origins.iter().any(|allowed| allowed == origin)
+}
+
+fn write(response: Response, problem: Problem, trace_id: &str) -> Response {
+    let status = problem.code().status();
+    let retry_after = problem.retry_after_seconds();
+    let body = serde_json::to_vec(&problem.body(trace_id)).unwrap_or_default();
+    let (mut parts, _) = response.into_parts();
+    let headers = &mut parts.headers;
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.remove(header::CONTENT_LENGTH);
+    if let Some(seconds) = retry_after {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if status == StatusCode::UNAUTHORIZED {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    Response::from_parts(parts, Body::from(body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: &'static str, value: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(name, value.parse().unwrap());
+        headers
+    }
+
+    #[test]
+    fn only_a_valid_traceparent_is_taken() {
+        let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+        let id = |text: &str| trace_id(&headers("traceparent", text));
+        let expected = u128::from_str_radix(trace, 16).ok();
+        assert_eq!(id(&format!("00-{trace}-00f067aa0ba902b7-01")), expected);
+        assert_eq!(id(&format!("cc-{trace}-00f067aa0ba902b7-01-more")), expected);
+        for text in [
+            "",
+            "00",
+            &format!("ff-{trace}-00f067aa0ba902b7-01"),
+            &format!("00-{trace}-00f067aa0ba902b7-01-more"),
+            &format!("00-{trace}-0000000000000000-01"),
+            &format!("00-{}-00f067aa0ba902b7-01", "0".repeat(32)),
+            &format!("00-{}-00f067aa0ba902b7-01", trace.to_uppercase()),
+            &format!("00-+{}-00f067aa0ba902b7-01", &trace[1..]),
+        ] {
+            assert_eq!(id(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn forwarded_addresses_are_read_from_the_trusted_end() {
+        let trusted = ["10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap()];
+        let of = |text: &str| forwarded_for(&headers("x-forwarded-for", text), &trusted);
+        assert_eq!(of("198.51.100.7"), "198.51.100.7".parse().ok());
+        assert_eq!(of("1.2.3.4, 198.51.100.7, 10.0.0.2"), "198.51.100.7".parse().ok());
+        assert_eq!(of("nonsense"), None);
+        assert_eq!(of("10.0.0.2"), None);
+    }
+
+    #[test]
+    fn every_way_to_an_order_counts_as_one() {
+        assert_eq!(class(&Method::POST, "/api/v1/orders"), Some(Class::Orders));
+        assert_eq!(class(&Method::DELETE, "/api/v1/orders/{id}"), Some(Class::Orders));
+        assert_eq!(class(&Method::GET, "/api/v1/orders"), Some(Class::General));
+        assert_eq!(class(&Method::POST, "/api/v1/auth/login"), Some(Class::Attempts));
+        assert_eq!(class(&Method::GET, "/health"), None);
+    }
+}

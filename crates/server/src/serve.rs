@@ -1,0 +1,203 @@
+//! Listens and serves: connections are counted, heads and bodies are given a time, and a shutdown lets what is under way
+//! finish.
+//!
+//! Invariant: nothing a connection does can hold the server up: a head that does not come within its time closes it, a
+//! connection beyond the limit is told so and closed at once, a failure to accept is waited out.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tower::ServiceExt;
+
+use crate::app::App;
+use crate::config::ServerConfig;
+use crate::edge::Peer;
+
+/// The longest head of a request, in bytes; hyper answers a longer one 431.
+const HEAD_BYTES_MAX: usize = 32 * 1_024;
+/// The most headers of a request; hyper answers more with 431.
+const HEADERS_MAX: usize = 100;
+const ACCEPT_RETRY: Duration = Duration::from_millis(50);
+
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\n\
+    content-type: application/problem+json\r\ncontent-length: 98\r\n\r\n\
+    {\"type\":\"/docs#unavailable\",\"title\":\"Too many connections.\",\"status\":503,\"code\":\"unavailable\"     }";
+
+/// Why the server cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// Somebody else listens there.
+    #[error("Port already in use: {0}")]
+    PortInUse(u16),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Begins to listen.
+///
+/// # Errors
+///
+/// [`ServeError`], in the runbook's words where the port is in use.
+pub async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).await.map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => ServeError::PortInUse(address.port()),
+        _ => ServeError::Listen { address, source },
+    })
+}
+
+/// Listens and serves the application until `shutdown` is over and what was under way is finished.
+///
+/// # Errors
+///
+/// [`ServeError`] when it cannot listen.
+pub async fn serve(
+    config: &ServerConfig,
+    app: App,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let listener = bind(config.listen).await?;
+    serve_on(listener, app, shutdown).await;
+    Ok(())
+}
+
+/// Serves the application on a listener until `shutdown` is over and what was under way is finished.
+pub async fn serve_on(listener: TcpListener, app: App, shutdown: impl Future<Output = ()>) {
+    let router = crate::router(app.clone());
+    let notice = app.config.drain_notice;
+    let drained = async {
+        shutdown.await;
+        // `/ready` says no while connections are still taken, so that whoever balances load looks elsewhere first.
+        app.drain();
+        tokio::time::sleep(notice).await;
+    };
+    serve_router(listener, router, &app.config, drained).await;
+}
+
+/// Serves any router with the limits of `config`: the development inbox, and the processor's health page, too.
+pub async fn serve_router(
+    listener: TcpListener,
+    router: Router,
+    config: &ServerConfig,
+    shutdown: impl Future<Output = ()>,
+) {
+    let closing = watch::Sender::new(false);
+    let places = Arc::new(Semaphore::new(config.connections_max));
+    tokio::pin!(shutdown);
+    loop {
+        let (stream, peer) = tokio::select! {
+            () = &mut shutdown => break,
+            accepted = listener.accept() => match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_RETRY).await;
+                    continue;
+                }
+            },
+        };
+        match Arc::clone(&places).try_acquire_owned() {
+            Ok(place) => {
+                let connection = connection(
+                    stream,
+                    peer,
+                    router.clone(),
+                    config.header_timeout,
+                    closing.subscribe(),
+                );
+                tokio::spawn(async move {
+                    connection.await;
+                    drop(place);
+                });
+            }
+            Err(_) => {
+                tokio::spawn(refuse(stream));
+            }
+        }
+    }
+    drop(listener);
+    closing.send_replace(true);
+    // Every connection has a place: when all places are free, all requests are finished.
+    let all = u32::try_from(config.connections_max).unwrap_or(u32::MAX);
+    if tokio::time::timeout(config.drain_timeout, places.acquire_many(all)).await.is_err() {
+        tracing::warn!("some requests were still under way when the time to drain was over");
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    header_timeout: Duration,
+    mut closing: watch::Receiver<bool>,
+) {
+    // Small answers must not wait for the acknowledgement of the ones before.
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(Peer(peer));
+        router.clone().oneshot(request)
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(header_timeout)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(HEADERS_MAX)
+        .pipeline_flush(true)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    tokio::pin!(connection);
+    let told = async {
+        // A sender that is gone means the same as one that says so.
+        let _ = closing.wait_for(|closing| *closing).await;
+    };
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = told => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+async fn refuse(mut stream: TcpStream) {
+    let _ = tokio::time::timeout(Duration::from_secs(1), stream.write_all(FULL)).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_refusal_of_a_connection_is_as_long_as_it_says() {
+        let text = std::str::from_utf8(FULL).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(
+            head.contains(&format!("content-length: {}\r\n", body.len()))
+                || head.ends_with(&format!("content-length: {}", body.len())),
+            "{}",
+            body.len()
+        );
+        assert!(serde_json::from_str::<serde_json::Value>(body).is_ok());
+    }
+}
