@@ -65,6 +65,7 @@ pub struct Book {
 impl Book {
     /// Returns an empty book.
     #[must_use]
+    #[inline]
     pub fn new() -> Self {
         Self::default()
     }
@@ -74,6 +75,7 @@ impl Book {
     /// # Panics
     ///
     /// When the key is in use, or the visible quantity is zero.
+    #[inline]
     pub fn insert(
         &mut self,
         key: Key,
@@ -99,6 +101,7 @@ impl Book {
     /// # Panics
     ///
     /// When the key does not stand in the book.
+    #[inline]
     pub fn remove(&mut self, key: Key) -> LevelView {
         let node = *self.node(key);
         assert!(node.level != NONE, "only what stands in the book is removed");
@@ -117,6 +120,7 @@ impl Book {
     /// # Panics
     ///
     /// When nothing visible would be left: such an order is removed or refreshed instead.
+    #[inline]
     pub fn reduce(&mut self, key: Key, by: QuantityLots) -> LevelView {
         let node = self.node_mut(key);
         let left = node.visible.checked_sub(by.get()).expect("a reduction stays within the order");
@@ -134,6 +138,7 @@ impl Book {
     /// # Panics
     ///
     /// When the key does not stand in the book, or the new quantity is zero.
+    #[inline]
     pub fn refresh(&mut self, key: Key, visible: QuantityLots) -> LevelView {
         assert!(!visible.is_zero(), "an order in the book shows something");
         let node = *self.node(key);
@@ -145,12 +150,14 @@ impl Book {
 
     /// Returns the best price of a side.
     #[must_use]
+    #[inline]
     pub fn best(&self, side: Side) -> Option<PriceTicks> {
         self.ladder(side).best().map(|level| self.level(level).price)
     }
 
     /// Returns the order at the head of a side: the next one to trade.
     #[must_use]
+    #[inline]
     pub fn head(&self, side: Side) -> Option<Resting> {
         let level = self.level(self.ladder(side).best()?);
         Some(self.resting(level.head))
@@ -161,6 +168,7 @@ impl Book {
     /// Orders below 2^32 lots always can: 2^31 of them sum to less than 2^63. Greater ones may
     /// fill the other half of the range.
     #[must_use]
+    #[inline]
     pub fn has_room(&self, side: Side, price: PriceTicks, quantity: QuantityLots) -> bool {
         const SMALL: u64 = 1 << 32;
         const HALF: u64 = 1 << 63;
@@ -173,6 +181,7 @@ impl Book {
 
     /// Tells whether a key stands in the book.
     #[must_use]
+    #[inline]
     pub fn contains(&self, key: Key) -> bool {
         self.nodes.get(to_usize(key)).is_some_and(|node| node.level != NONE)
     }
@@ -183,6 +192,7 @@ impl Book {
     ///
     /// When the key does not stand in the book.
     #[must_use]
+    #[inline]
     pub fn visible(&self, key: Key) -> QuantityLots {
         let node = self.node(key);
         assert!(node.level != NONE, "only what stands in the book is visible");
@@ -190,11 +200,13 @@ impl Book {
     }
 
     /// Returns the levels of a side, best first.
+    #[inline]
     pub fn levels(&self, side: Side) -> impl Iterator<Item = LevelView> + '_ {
         self.ladder(side).iter(side).map(|level| self.level(level).view())
     }
 
     /// Returns the levels of a side, best first, each with its orders in time priority.
+    #[inline]
     pub fn queues(
         &self,
         side: Side,
@@ -211,6 +223,7 @@ impl Book {
     }
 
     /// Finds the level of a price, or makes an empty one.
+    #[inline]
     fn level_at(&mut self, side: Side, price: PriceTicks) -> u32 {
         if let Some(level) = self.ladder(side).get(price) {
             return level;
@@ -231,6 +244,7 @@ impl Book {
         level
     }
 
+    #[inline]
     fn append(&mut self, level: u32, key: Key) -> LevelView {
         let visible = self.node(key).visible;
         let at = self.level_mut(level);
@@ -248,6 +262,7 @@ impl Book {
         view
     }
 
+    #[inline]
     fn unlink(&mut self, key: Key, node: Node) {
         if node.previous != NONE {
             self.node_mut(node.previous).next = node.next;
@@ -266,27 +281,33 @@ impl Book {
         level.quantity = level.quantity.checked_sub(node.visible).expect("a level sums its orders");
     }
 
+    #[inline]
     fn resting(&self, key: Key) -> Resting {
         let node = self.node(key);
         Resting { key, owner: node.owner, visible: QuantityLots::new(node.visible) }
     }
 
+    #[inline]
     fn node(&self, key: Key) -> &Node {
         self.nodes.get(to_usize(key)).expect("a key stands in the book")
     }
 
+    #[inline]
     fn node_mut(&mut self, key: Key) -> &mut Node {
         self.nodes.get_mut(to_usize(key)).expect("a key stands in the book")
     }
 
+    #[inline]
     fn level(&self, level: u32) -> &Level {
         self.levels.get(to_usize(level)).expect("a level's number is of this book")
     }
 
+    #[inline]
     fn level_mut(&mut self, level: u32) -> &mut Level {
         self.levels.get_mut(to_usize(level)).expect("a level's number is of this book")
     }
 
+    #[inline]
     fn ladder(&self, side: Side) -> &Ladder {
         match side {
             Side::Buy => &self.bids,
@@ -294,6 +315,7 @@ impl Book {
         }
     }
 
+    #[inline]
     fn ladder_mut(&mut self, side: Side) -> &mut Ladder {
         match side {
             Side::Buy => &mut self.bids,

@@ -84,6 +84,7 @@ impl<O: Observer> Evolver<'_, O> {
                 let id = units::MarketId::new(u16::try_from(at).expect("markets fit 16 bits"));
                 if let Some(known) = markets.get_mut(at) {
                     known.config = config.clone();
+                    known.note_reference();
                 } else {
                     markets.push(Market::new(id, config.clone()));
                 }

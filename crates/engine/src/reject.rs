@@ -4,6 +4,8 @@
 ///
 /// One closed list with stable codes: the code is part of the API, of the journal's format and of the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+// A whole word: a `Result` that carries it is then copied in words, which every command is spared time by.
+#[repr(u64)]
 pub enum Reject {
     /// It reached the sequencer after its expiry.
     Expired,

@@ -28,7 +28,7 @@ pub(crate) use accounts::AccountInfo;
 pub(crate) use client_ids::{ClientEntry, ClientIds};
 pub(crate) use ids::OrderIds;
 pub(crate) use market::Market;
-pub(crate) use order::{Extra, NONE, Order, hold};
+pub(crate) use order::{Extra, Order, hold};
 pub(crate) use reference::{TradeSecond, band};
 pub use views::{AccountFlags, AccountView, DepthLevel, KnownCommand, MarketView, Stamp};
 pub(crate) use window::{Known, Window};
@@ -99,7 +99,9 @@ impl State {
         self.known.forget(stamp.time, window);
         self.client_ids.forget(stamp.time, window);
         for market in &mut self.markets {
-            market.trades.forget(stamp.time);
+            if market.trades.forget(stamp.time) {
+                market.note_reference();
+            }
         }
         if !self.sweeps.is_empty() {
             let going = |sweep: &Sweep| crate::run::next_of(self, sweep).is_some();

@@ -52,7 +52,10 @@ pub enum Source {
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
     accounts: Vec<Account>,
-    index: HashTable<u32>,
+    /// Positions by account id, for the ids that are given one after the other; `NONE`: no such account.
+    dense: Vec<u32>,
+    /// Positions of the accounts with greater ids.
+    sparse: HashTable<u32>,
     /// The outside world's balance per asset: zero or negative.
     outside: Vec<SignedAmount>,
     salt: u64,
@@ -65,62 +68,96 @@ struct Account {
     balances: Vec<(AssetId, Balance)>,
 }
 
+/// No account.
+const NONE: u32 = u32::MAX;
+
+/// Account ids below this are looked up by position: 16 MiB at the most.
+const DENSE_MAX: usize = 1 << 22;
+
 /// The most that may have come in of one asset, in ledger units: `10^36`, far below 2^127.
 pub const SUPPLY_MAX: Amount = Amount::new(1_000_000_000_000_000_000_000_000_000_000_000_000);
 
 impl Ledger {
     /// Returns an empty ledger, whose table of accounts is seeded with `salt`.
     #[must_use]
+    #[inline]
     pub fn new(salt: u64) -> Self {
         Self { salt, ..Self::default() }
     }
 
     /// Opens an account and returns its position; the one it has if it is open already.
+    #[inline]
     pub fn open(&mut self, id: AccountId) -> AccountIndex {
         if let Some(index) = self.find(id) {
             return index;
         }
         let index = u32::try_from(self.accounts.len()).expect("accounts fit 32 bits");
         self.accounts.push(Account { id, sequence: 0, balances: Vec::new() });
-        let Self { accounts, index: table, salt, .. } = self;
-        table.insert_unique(hash(id, *salt), index, |&other| {
+        match dense_place(id) {
+            Some(place) => {
+                if place >= self.dense.len() {
+                    self.dense.resize(place.saturating_add(1), NONE);
+                }
+                *self.dense.get_mut(place).expect("the list was just made long enough") = index;
+            }
+            None => self.insert_sparse(id, index),
+        }
+        AccountIndex(index)
+    }
+
+    #[inline]
+    fn insert_sparse(&mut self, id: AccountId, index: u32) {
+        let Self { accounts, sparse, salt, .. } = self;
+        sparse.insert_unique(hash(id, *salt), index, |&other| {
             hash(accounts.get(to_usize(other)).expect("the table names accounts").id, *salt)
         });
-        AccountIndex(index)
     }
 
     /// Finds an account.
     #[must_use]
+    #[inline]
     pub fn find(&self, id: AccountId) -> Option<AccountIndex> {
-        let same = |&index: &u32| self.accounts.get(to_usize(index)).is_some_and(|a| a.id == id);
-        self.index.find(hash(id, self.salt), same).copied().map(AccountIndex)
+        let index = match dense_place(id) {
+            Some(place) => self.dense.get(place).copied().filter(|&index| index != NONE),
+            None => {
+                let same =
+                    |&index: &u32| self.accounts.get(to_usize(index)).is_some_and(|a| a.id == id);
+                self.sparse.find(hash(id, self.salt), same).copied()
+            }
+        };
+        index.map(AccountIndex)
     }
 
     /// Returns how many accounts there are.
     #[must_use]
+    #[inline]
     pub fn len(&self) -> usize {
         self.accounts.len()
     }
 
     /// Tells whether there is no account.
     #[must_use]
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.accounts.is_empty()
     }
 
     /// Returns an account's id.
     #[must_use]
+    #[inline]
     pub fn id(&self, account: AccountIndex) -> AccountId {
         self.account(account).id
     }
 
     /// Returns an account's counter of changes.
     #[must_use]
+    #[inline]
     pub fn sequence(&self, account: AccountIndex) -> u64 {
         self.account(account).sequence
     }
 
     /// Counts one change of an account and returns the counter after it.
+    #[inline]
     pub fn count_change(&mut self, account: AccountIndex) -> u64 {
         let account = self.account_mut(account);
         account.sequence = account.sequence.checked_add(1).expect("changes fit 64 bits");
@@ -128,41 +165,48 @@ impl Ledger {
     }
 
     /// Sets an account's counter, as a snapshot has it.
+    #[inline]
     pub fn restore_sequence(&mut self, account: AccountIndex, sequence: u64) {
         self.account_mut(account).sequence = sequence;
     }
 
     /// Sets a balance, as a snapshot has it. What an account gets so, nobody pays:
     /// [`Ledger::imbalance`] finds a snapshot that does not balance.
+    #[inline]
     pub fn restore_balance(&mut self, account: AccountIndex, asset: AssetId, balance: Balance) {
         *self.balance_mut(account, asset) = balance;
     }
 
     /// Sets the outside world's balance, as a snapshot has it.
+    #[inline]
     pub fn restore_outside(&mut self, asset: AssetId, balance: SignedAmount) {
         *self.outside_mut(asset) = balance;
     }
 
     /// Returns an account's balance of an asset.
     #[must_use]
+    #[inline]
     pub fn balance(&self, account: AccountIndex, asset: AssetId) -> Balance {
         let balances = &self.account(account).balances;
         balances.iter().find(|(held, _)| *held == asset).map_or_else(Balance::default, |(_, b)| *b)
     }
 
     /// Returns an account's balances in the order of asset ids.
+    #[inline]
     pub fn balances(&self, account: AccountIndex) -> impl Iterator<Item = (AssetId, Balance)> + '_ {
         self.account(account).balances.iter().copied()
     }
 
     /// Returns the outside world's balance of an asset: zero or negative.
     #[must_use]
+    #[inline]
     pub fn outside(&self, asset: AssetId) -> SignedAmount {
         self.outside.get(usize::from(asset.get())).copied().unwrap_or(0)
     }
 
     /// Tells whether `amount` more may come in of an asset.
     #[must_use]
+    #[inline]
     pub fn has_room(&self, asset: AssetId, amount: Amount) -> bool {
         let inside = Amount::new(self.outside(asset).unsigned_abs());
         inside.checked_add(amount).is_some_and(|total| total <= SUPPLY_MAX)
@@ -173,6 +217,7 @@ impl Ledger {
     /// # Errors
     ///
     /// [`HoldRejected::InsufficientAvailable`] when it exceeds what is available; nothing changes then.
+    #[inline]
     pub fn place_hold(
         &mut self,
         account: AccountIndex,
@@ -191,6 +236,7 @@ impl Ledger {
     /// # Panics
     ///
     /// When it exceeds what is held.
+    #[inline]
     pub fn release_hold(
         &mut self,
         account: AccountIndex,
@@ -209,6 +255,7 @@ impl Ledger {
     /// # Panics
     ///
     /// When the payer has not got it: who calls has made sure of that by a hold or a check.
+    #[inline]
     pub fn transfer(
         &mut self,
         asset: AssetId,
@@ -234,6 +281,7 @@ impl Ledger {
     /// # Panics
     ///
     /// When there is no room for it ([`Ledger::has_room`]).
+    #[inline]
     pub fn deposit(&mut self, asset: AssetId, account: AccountIndex, amount: Amount) {
         assert!(self.has_room(asset, amount), "a deposit stays within the supply");
         let outside = self.outside_mut(asset);
@@ -246,6 +294,7 @@ impl Ledger {
     /// # Panics
     ///
     /// When it exceeds what is held.
+    #[inline]
     pub fn withdraw(&mut self, asset: AssetId, account: AccountIndex, amount: Amount) {
         let held = &mut self.balance_mut(account, asset).held;
         *held = held.checked_sub(amount).expect("a withdrawal spends its hold");
@@ -256,6 +305,7 @@ impl Ledger {
 
     /// Returns the sum over all accounts of an asset, the outside world included. Anything but zero is a defect.
     #[must_use]
+    #[inline]
     pub fn imbalance(&self, asset: AssetId) -> SignedAmount {
         let all = (0..self.accounts.len()).map(|index| {
             let index = AccountIndex(u32::try_from(index).expect("accounts fit 32 bits"));
@@ -266,6 +316,7 @@ impl Ledger {
         })
     }
 
+    #[inline]
     fn credit(&mut self, asset: AssetId, payees: &[(AccountIndex, Amount)]) {
         for &(payee, amount) in payees.iter().filter(|(_, amount)| !amount.is_zero()) {
             let to = &mut self.balance_mut(payee, asset).available;
@@ -273,14 +324,17 @@ impl Ledger {
         }
     }
 
+    #[inline]
     fn account(&self, account: AccountIndex) -> &Account {
         self.accounts.get(to_usize(account.0)).expect("an index is of this ledger")
     }
 
+    #[inline]
     fn account_mut(&mut self, account: AccountIndex) -> &mut Account {
         self.accounts.get_mut(to_usize(account.0)).expect("an index is of this ledger")
     }
 
+    #[inline]
     fn balance_mut(&mut self, account: AccountIndex, asset: AssetId) -> &mut Balance {
         let balances = &mut self.account_mut(account).balances;
         let at = match balances.iter().position(|(held, _)| *held >= asset) {
@@ -294,6 +348,7 @@ impl Ledger {
         &mut balances.get_mut(at).expect("the balance was just found").1
     }
 
+    #[inline]
     fn outside_mut(&mut self, asset: AssetId) -> &mut SignedAmount {
         let at = usize::from(asset.get());
         if at >= self.outside.len() {
@@ -307,6 +362,10 @@ fn sum(payees: &[(AccountIndex, Amount)]) -> Amount {
     payees.iter().fold(Amount::ZERO, |sum, (_, amount)| {
         sum.checked_add(*amount).expect("a transfer stays within the supply")
     })
+}
+
+fn dense_place(id: AccountId) -> Option<usize> {
+    usize::try_from(id.get()).ok().filter(|&place| place < DENSE_MAX)
 }
 
 fn hash(id: AccountId, salt: u64) -> u64 {

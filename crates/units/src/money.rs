@@ -194,7 +194,11 @@ impl RatePpm {
     pub fn of_rounded_up(self, amount: Amount) -> Amount {
         let product =
             amount.get().checked_mul(u128::from(self.0)).expect("amounts × rates fit 128 bits");
-        Amount(product.div_ceil(u128::from(PPM)))
+        // Most products fit 64 bits, where a division takes a fraction of the time.
+        Amount(match u64::try_from(product) {
+            Ok(product) => u128::from(product.div_ceil(u64::from(PPM))),
+            Err(_) => product.div_ceil(u128::from(PPM)),
+        })
     }
 }
 

@@ -77,7 +77,7 @@ fn check_change(
     let around = match (order.waits(), order.extra().trigger, market.config.band) {
         (true, Some(trigger), Some(rate)) => Some(band(trigger, rate)),
         (true, ..) => None,
-        (false, ..) => market.band(),
+        (false, ..) => market.bounds,
     };
     match (amend.price, around) {
         (Some(price), Some((low, high))) if !(low..=high).contains(&price) => {

@@ -77,15 +77,16 @@ pub(super) fn find_own<'a>(
     account: AccountId,
     order: &OrderRef,
 ) -> Result<(&'a Market, &'a Order), Reject> {
-    let (id, was_own) = match order {
-        OrderRef::Id(id) => (*id, state.known(*id).is_some()),
+    let id = match order {
+        OrderRef::Id(id) => *id,
         OrderRef::Client(client) => {
-            let id = state.order_by_client_id(account, client).ok_or(Reject::OrderUnknown)?;
-            (id, true)
+            state.order_by_client_id(account, client).ok_or(Reject::OrderUnknown)?
         }
     };
     let Some((market, slot)) = state.find_order(id) else {
-        return Err(if was_own { Reject::OrderClosed } else { Reject::OrderUnknown });
+        // A client id that leads to no open order leads to a closed one.
+        let was_here = matches!(order, OrderRef::Client(_)) || state.known(id).is_some();
+        return Err(if was_here { Reject::OrderClosed } else { Reject::OrderUnknown });
     };
     let order = market.orders.get(slot);
     if state.ledger.id(order.account) == account {

@@ -90,7 +90,7 @@ fn open(state: &State, account: AccountId) -> Result<(), Reject> {
 }
 
 fn is_empty(state: &State, account: AccountIndex) -> bool {
-    let no_orders = state.info(account).own.iter().all(|own| own.count == 0);
+    let no_orders = state.info(account).own.iter().all(|own| own.count() == 0);
     let nothing = state.ledger.balances(account).all(|(_, balance)| balance.total().is_zero());
     no_orders && nothing
 }

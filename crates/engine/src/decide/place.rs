@@ -315,18 +315,17 @@ fn check_notional(
     let config = &market.config;
     config.base_amount(order.quantity).ok_or(Reject::NotionalTooLarge)?;
     let at = if order.order_type == OrderType::Market { market.reference() } else { limit };
-    let by_quantity = match at {
-        Some(price) if !order.quantity.is_zero() => {
-            Some(config.notional(price, order.quantity).ok_or(Reject::NotionalTooLarge)?)
-        }
-        _ => None,
-    };
-    let least = [by_quantity, order.quote_amount].into_iter().flatten().min();
-    match least {
-        Some(amount) if amount > Amount::COMMAND_MAX => Err(Reject::NotionalTooLarge),
-        Some(amount) if amount < config.notional_min => Err(Reject::NotionalTooSmall),
+    let check = |amount: Amount| match amount {
+        amount if amount > Amount::COMMAND_MAX => Err(Reject::NotionalTooLarge),
+        amount if amount < config.notional_min => Err(Reject::NotionalTooSmall),
         _ => Ok(()),
+    };
+    if let Some(price) = at
+        && !order.quantity.is_zero()
+    {
+        check(config.notional(price, order.quantity).ok_or(Reject::NotionalTooLarge)?)?;
     }
+    order.quote_amount.map_or(Ok(()), check)
 }
 
 /// A limit price is within the band around the reference; a stop's, around its own trigger.
@@ -334,7 +333,7 @@ fn check_band(market: &Market, order: &NewOrder) -> Result<(), Reject> {
     let around = match (order.trigger, market.config.band) {
         (Some(trigger), Some(rate)) => Some(band(trigger, rate)),
         (Some(_), None) => None,
-        (None, _) => market.band(),
+        (None, _) => market.bounds,
     };
     let (Some((low, high)), Some(price)) = (around, order.price) else { return Ok(()) };
     if (low..=high).contains(&price) { Ok(()) } else { Err(Reject::PriceBand) }
@@ -355,7 +354,7 @@ fn check_count(
     } else {
         state.limits().open_orders_max
     };
-    let open = info.own_in(market.id).map_or(0, |own| own.count);
+    let open = info.own_in(market.id).map_or(0, |own| own.count());
     if stays && open >= most { Err(Reject::TooManyOrders) } else { Ok(()) }
 }
 

@@ -8,7 +8,7 @@ use super::settle::TakerOrder;
 use crate::command::{Action, CancelReason, Command, NewOrder, TimeInForce};
 use crate::event::{Ending, PlacedOrder};
 use crate::observe::{LevelChange, Observer, OrderStatus};
-use crate::state::{ClientEntry, Extra, NONE, Order};
+use crate::state::{ClientEntry, Extra, Order};
 
 impl<O: Observer> Evolver<'_, O> {
     pub(super) fn order_placed(&mut self, command: &Command, placed: &PlacedOrder) {
@@ -268,8 +268,7 @@ impl<O: Observer> Evolver<'_, O> {
             client_order_id: new.client_order_id.clone(),
             extra: (extra != Extra::PLAIN).then(|| Box::new(extra)),
             account,
-            previous_own: NONE,
-            next_own: NONE,
+            own_place: 0,
             side: new.side,
             order_type: new.order_type,
             self_trade_prevention: new.self_trade_prevention,

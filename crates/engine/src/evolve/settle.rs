@@ -139,6 +139,7 @@ impl<O: Observer> Evolver<'_, O> {
         market.last_trade_id = fill.trade_id;
         market.last_price = Some(fill.price);
         market.trades.add(time, fill.price, fill.quantity, before);
+        market.note_reference();
         if let Some(limit) = market.config.halt_move
             && market.state == MarketState::Open
             && market.trades.moved_beyond(market.reference(), limit)

@@ -9,7 +9,7 @@ use super::{BadSnapshot, OrderRecord, Record};
 use crate::command::TimeInForce;
 use crate::config::Settings;
 use crate::state::{
-    ClientEntry, ClientIds, Extra, Known, Market, NONE, Order, OrderIds, State, Sweep, TradeSecond,
+    ClientEntry, ClientIds, Extra, Known, Market, Order, OrderIds, State, Sweep, TradeSecond,
     Window, Withdrawal,
 };
 
@@ -94,6 +94,7 @@ impl StateBuilder {
     /// [`BadSnapshot`] when the stream is cut short, or what it says breaks an invariant of the state.
     pub fn finish(mut self) -> Result<State, BadSnapshot> {
         ensure(self.ended, "the stream is cut short")?;
+        self.state.markets.iter_mut().for_each(Market::note_reference);
         for ((_, market), mut orders) in std::mem::take(&mut self.own) {
             orders.sort_unstable();
             for (_, slot) in orders {
@@ -144,8 +145,7 @@ impl StateBuilder {
             client_order_id: record.client_order_id,
             extra: (extra != Extra::PLAIN).then(|| Box::new(extra)),
             account,
-            previous_own: NONE,
-            next_own: NONE,
+            own_place: 0,
             side: record.side,
             order_type: record.order_type,
             self_trade_prevention: record.self_trade_prevention,

@@ -3,7 +3,7 @@
 use ledger::AccountIndex;
 use units::{AccountId, MarketId, Time};
 
-use super::order::{NONE, to_usize};
+use super::order::to_usize;
 use super::{AccountFlags, AccountView, State};
 
 /// One account.
@@ -15,13 +15,18 @@ pub(crate) struct AccountInfo {
     pub(crate) own: Vec<OwnOrders>,
 }
 
-/// An account's open orders in one market: the ends of a list through the market's table, oldest first.
-#[derive(Clone, Copy, Debug)]
+/// An account's open orders in one market: their slots in the market's table, in no order. Each order knows its
+/// place here, so that neither coming nor going reads more than one other order.
+#[derive(Clone, Debug)]
 pub(crate) struct OwnOrders {
     pub(crate) market: MarketId,
-    pub(crate) count: u32,
-    pub(crate) first: u32,
-    pub(crate) last: u32,
+    slots: Vec<u32>,
+}
+
+impl OwnOrders {
+    pub(crate) fn count(&self) -> u32 {
+        u32::try_from(self.slots.len()).expect("open orders fit 32 bits")
+    }
 }
 
 impl AccountInfo {
@@ -43,7 +48,7 @@ impl AccountInfo {
         let at = match self.own.iter().position(|own| own.market == market) {
             Some(at) => at,
             None => {
-                self.own.push(OwnOrders { market, count: 0, first: NONE, last: NONE });
+                self.own.push(OwnOrders { market, slots: Vec::new() });
                 self.own.len().saturating_sub(1)
             }
         };
@@ -88,54 +93,33 @@ impl State {
         account: AccountIndex,
         market: Option<MarketId>,
     ) -> impl Iterator<Item = (MarketId, u32)> + '_ {
-        let lists = self.info(account).own.iter().copied();
+        let lists = self.info(account).own.iter();
         lists.filter(move |own| market.is_none_or(|market| market == own.market)).flat_map(|own| {
             let orders = &self.market_of(own.market).orders;
-            let first = (own.first != NONE).then_some(own.first);
-            let slots = core::iter::successors(first, move |&slot| {
-                let next = orders.get(slot).next_own;
-                (next != NONE).then_some(next)
-            });
-            slots.map(move |slot| (own.market, slot))
+            let mut slots = own.slots.clone();
+            slots.sort_unstable_by_key(|&slot| orders.get(slot).arrival);
+            slots.into_iter().map(|slot| (own.market, slot))
         })
     }
 
-    /// Puts an order at the end of its owner's list.
+    /// Puts an order into its owner's list.
     pub(crate) fn link_own(&mut self, market: MarketId, slot: u32) {
         let account = self.market_of(market).orders.get(slot).account;
         let own = self.info_mut(account).own_in_mut(market);
-        let last = core::mem::replace(&mut own.last, slot);
-        if last == NONE {
-            own.first = slot;
-        }
-        own.count = own.count.checked_add(1).expect("open orders fit 32 bits");
-        let orders = &mut self.market_mut(market).orders;
-        let order = orders.get_mut(slot);
-        order.previous_own = last;
-        order.next_own = NONE;
-        if last != NONE {
-            orders.get_mut(last).next_own = slot;
-        }
+        let place = own.count();
+        own.slots.push(slot);
+        self.market_mut(market).orders.get_mut(slot).own_place = place;
     }
 
-    /// Takes an order out of its owner's list.
+    /// Takes an order out of its owner's list; the list's last one takes its place.
     pub(crate) fn unlink_own(&mut self, market: MarketId, slot: u32) {
-        let orders = &mut self.market_mut(market).orders;
-        let order = orders.get(slot);
-        let (account, previous, next) = (order.account, order.previous_own, order.next_own);
-        if previous != NONE {
-            orders.get_mut(previous).next_own = next;
-        }
-        if next != NONE {
-            orders.get_mut(next).previous_own = previous;
-        }
+        let order = self.market_of(market).orders.get(slot);
+        let (account, place) = (order.account, order.own_place);
         let own = self.info_mut(account).own_in_mut(market);
-        if own.first == slot {
-            own.first = next;
+        let removed = own.slots.swap_remove(to_usize(place));
+        assert_eq!(removed, slot, "an order knows its place among its owner's");
+        if let Some(&moved) = own.slots.get(to_usize(place)) {
+            self.market_mut(market).orders.get_mut(moved).own_place = place;
         }
-        if own.last == slot {
-            own.last = previous;
-        }
-        own.count = own.count.checked_sub(1).expect("an account counts its open orders");
     }
 }

@@ -63,6 +63,9 @@ impl State {
         if let (Some(bid), Some(ask)) = (bid, ask) {
             ensure(bid < ask, || format!("market {symbol}: bid {bid} crosses ask {ask}"))?;
         }
+        ensure(market.bounds == market.band(), || {
+            format!("market {symbol}: its band is not up to date")
+        })?;
         let mut resting = 0_usize;
         for side in [Side::Buy, Side::Sell] {
             for (price, queue) in market.book.queues(side) {

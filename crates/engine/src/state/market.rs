@@ -24,6 +24,9 @@ pub(crate) struct Market {
     pub(crate) last_price: Option<PriceTicks>,
     pub(crate) trades: Reference,
     pub(crate) halt_due: bool,
+    /// The prices that the band allows now, `None` without a band: worked out when the reference may have
+    /// moved, since every order asks.
+    pub(crate) bounds: Option<(PriceTicks, PriceTicks)>,
     /// Waiting stops by trigger, then arrival: buys trigger from the lowest price up, sells from the highest down.
     pub(crate) buy_stops: BTreeMap<(PriceTicks, u64), u32>,
     pub(crate) sell_stops: BTreeMap<(Reverse<PriceTicks>, u64), u32>,
@@ -31,7 +34,7 @@ pub(crate) struct Market {
 
 impl Market {
     pub(crate) fn new(id: MarketId, config: MarketConfig) -> Self {
-        Self {
+        let mut market = Self {
             id,
             config,
             state: MarketState::Open,
@@ -43,14 +46,22 @@ impl Market {
             last_price: None,
             trades: Reference::default(),
             halt_due: false,
+            bounds: None,
             buy_stops: BTreeMap::new(),
             sell_stops: BTreeMap::new(),
-        }
+        };
+        market.note_reference();
+        market
     }
 
     /// The reference price of the band.
     pub(crate) fn reference(&self) -> Option<PriceTicks> {
         self.trades.price(self.last_price, &self.config)
+    }
+
+    /// Works the band out again: after a trade, after a forgotten one, after a change of the rules.
+    pub(crate) fn note_reference(&mut self) {
+        self.bounds = self.band();
     }
 
     /// The prices that the band allows now; `None` without a band.
@@ -60,7 +71,7 @@ impl Market {
 
     /// The worst price that a market order of this side may trade at; `None` without a band.
     pub(crate) fn band_limit(&self, side: Side) -> Option<PriceTicks> {
-        let (low, high) = self.band()?;
+        let (low, high) = self.bounds?;
         Some(match side {
             Side::Buy => high,
             Side::Sell => low,

@@ -12,9 +12,6 @@ use crate::command::{CancelReason, ClientOrderId, OrderType, SelfTradePrevention
 use crate::config::MarketConfig;
 use crate::observe::{OrderStatus, OrderView};
 
-/// No order.
-pub(crate) const NONE: u32 = u32::MAX;
-
 /// An open order. What most orders lack is set apart in [`Extra`], so that a plain one takes 144 bytes.
 #[derive(Clone, Debug)]
 pub(crate) struct Order {
@@ -31,9 +28,8 @@ pub(crate) struct Order {
     pub(crate) client_order_id: Option<ClientOrderId>,
     pub(crate) extra: Option<Box<Extra>>,
     pub(crate) account: AccountIndex,
-    /// The account's other open orders in this market, as a list through the table.
-    pub(crate) previous_own: u32,
-    pub(crate) next_own: u32,
+    /// Its place in the account's list of open orders in this market.
+    pub(crate) own_place: u32,
     pub(crate) side: Side,
     pub(crate) order_type: OrderType,
     pub(crate) self_trade_prevention: SelfTradePrevention,

@@ -72,8 +72,9 @@ impl Reference {
         add(&mut self.lots, lots);
     }
 
-    /// Forgets what is older than the window.
-    pub(crate) fn forget(&mut self, now: Time) {
+    /// Forgets what is older than the window, and tells whether there was something.
+    pub(crate) fn forget(&mut self, now: Time) -> bool {
+        let before = self.seconds.len();
         let first = now.seconds().saturating_sub(WINDOW_SECONDS);
         while self.seconds.front().is_some_and(|entry| entry.second < first) {
             let old = self.seconds.pop_front().expect("the front was just seen");
@@ -81,6 +82,7 @@ impl Reference {
                 self.tick_lots.checked_sub(old.tick_lots).expect("sums hold their parts");
             self.lots = self.lots.checked_sub(old.lots).expect("sums hold their parts");
         }
+        self.seconds.len() < before
     }
 
     /// Whether the reference has moved by more than `limit` within the window.

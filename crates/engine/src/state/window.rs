@@ -30,12 +30,27 @@ impl Known {
     }
 }
 
+/// Where a command stands in the queue, with its hash beside it: neither growing the table nor a false match
+/// of the table's short tags reads the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    /// Counted from the first entry ever, wrapping at 2^32: far more than the window holds.
+    position: u32,
+    hash: u32,
+}
+
+impl Place {
+    /// The table's hash: it takes its tag from the upper bits and its slot from the lower ones.
+    fn spread(hash: u32) -> u64 {
+        u64::from(hash) << 32_u32 | u64::from(hash)
+    }
+}
+
 /// The window: a queue in the order of outcomes, and a table of positions in it. Evicted by time alone.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Window {
     queue: VecDeque<Known>,
-    /// Positions counted from the first entry ever, wrapping at 2^32: far more than the window holds.
-    table: HashTable<u32>,
+    table: HashTable<Place>,
     first: u32,
     salt: u64,
 }
@@ -46,31 +61,29 @@ impl Window {
     }
 
     pub(crate) fn get(&self, id: CommandId) -> Option<&Known> {
-        let same = |&position: &u32| self.at(position).id() == id;
-        self.table.find(mix_wide(id.get(), self.salt), same).map(|&position| self.at(position))
+        let hash = self.hash(id);
+        let same = |place: &Place| place.hash == hash && self.at(place.position).id() == id;
+        let place = self.table.find(Place::spread(hash), same)?;
+        Some(self.at(place.position))
     }
 
     pub(crate) fn push(&mut self, known: Known) {
         let length = u32::try_from(self.queue.len()).expect("the window fits 32 bits");
-        let position = self.first.wrapping_add(length);
+        let place =
+            Place { position: self.first.wrapping_add(length), hash: self.hash(known.id()) };
         self.queue.push_back(known);
-        let Self { queue, table, first, salt } = self;
-        let hash = |&position: &u32| {
-            let at = super::order::to_usize(position.wrapping_sub(*first));
-            mix_wide(queue.get(at).expect("the table names entries").id().get(), *salt)
-        };
-        table.insert_unique(mix_wide(known.id().get(), *salt), position, hash);
+        let spread = |place: &Place| Place::spread(place.hash);
+        self.table.insert_unique(Place::spread(place.hash), place, spread);
     }
 
     /// Forgets what is older than `micros`.
     pub(crate) fn forget(&mut self, now: Time, micros: u64) {
         while self.queue.front().is_some_and(|known| now.micros_since(known.time) > micros) {
             let old = self.queue.pop_front().expect("the front was just seen");
-            let first = self.first;
-            let entry =
-                self.table.find_entry(mix_wide(old.id().get(), self.salt), |&at| at == first);
+            let place = Place { position: self.first, hash: self.hash(old.id()) };
+            let entry = self.table.find_entry(Place::spread(place.hash), |other| *other == place);
             entry.expect("the table names every entry").remove();
-            self.first = first.wrapping_add(1);
+            self.first = self.first.wrapping_add(1);
         }
     }
 
@@ -86,6 +99,11 @@ impl Window {
     pub(crate) fn bytes(&self) -> usize {
         let queue = self.queue.capacity().saturating_mul(size_of::<Known>());
         queue.saturating_add(self.table.allocation_size())
+    }
+
+    fn hash(&self, id: CommandId) -> u32 {
+        let half = mix_wide(id.get(), self.salt) >> 32_u32;
+        u32::try_from(half).expect("shifted to 32 bits")
     }
 
     fn at(&self, position: u32) -> &Known {
