@@ -25,7 +25,11 @@ macro_rules! migration {
 }
 
 /// Every migration, by version.
-const MIGRATIONS: &[Migration] = &[migration!(1, "0001_journal")];
+const MIGRATIONS: &[Migration] = &[
+    migration!(1, "0001_journal"),
+    migration!(2, "0002_projections"),
+    migration!(3, "0003_users"),
+];
 
 /// The key of the advisory lock under which migrations run: "kxmigrat" in ASCII.
 const LOCK_KEY: i64 = 0x6b78_6d69_6772_6174;
