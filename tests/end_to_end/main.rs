@@ -8,4 +8,5 @@ mod lifecycle;
 mod money;
 mod readme;
 mod runbook;
+mod tamper;
 mod users;

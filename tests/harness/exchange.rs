@@ -60,7 +60,16 @@ pub fn free_port() -> u16 {
 }
 
 fn clean(command: &mut Command) {
-    for name in ["PORT", "NODE_ENV", "JWT_SECRET", "RABBITMQ_URL", "DATABASE_URL", "CI"] {
+    for name in [
+        "PORT",
+        "PROCESSOR_PORT",
+        "INBOX_PORT",
+        "NODE_ENV",
+        "JWT_SECRET",
+        "RABBITMQ_URL",
+        "DATABASE_URL",
+        "CI",
+    ] {
         command.env_remove(name);
     }
     for (name, _) in std::env::vars_os() {
@@ -89,6 +98,7 @@ pub struct Exchange {
     settings: Settings,
     port: u16,
     processor_port: u16,
+    inbox_port: u16,
     child: Option<Child>,
     said: Arc<Mutex<Vec<String>>>,
 }
@@ -123,9 +133,15 @@ impl Exchange {
         // PostgreSQL runs as another user when we are root, and must be able to pass.
         let open = if settings.user.is_some() { 0o777 } else { 0o755 };
         fs::set_permissions(&directory, fs::Permissions::from_mode(open)).expect("it is ours");
-        let (port, processor_port) = (free_port(), free_port());
-        let said = Arc::default();
-        Self { directory, settings, port, processor_port, child: None, said }
+        Self {
+            directory,
+            settings,
+            port: free_port(),
+            processor_port: free_port(),
+            inbox_port: free_port(),
+            child: None,
+            said: Arc::default(),
+        }
     }
 
     /// Starts the process and waits until `/ready` is 200.
@@ -164,6 +180,7 @@ impl Exchange {
             .args(&self.settings.arguments)
             .env("PORT", self.port.to_string())
             .env("PROCESSOR_PORT", self.processor_port.to_string())
+            .env("INBOX_PORT", self.inbox_port.to_string())
             .envs(self.settings.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -282,11 +299,22 @@ impl Exchange {
         }
     }
 
-    /// Runs `krystalinex verify` on its data.
+    /// Runs `krystalinex verify` on a database of its running PostgreSQL.
     #[must_use]
-    pub fn verify(&self) -> Output {
-        let data = self.data();
-        run(&["verify", "--data-dir", &data.to_string_lossy()], &[])
+    pub fn verify(&self, psql: &Psql) -> Output {
+        self.tool(&["verify"], psql)
+    }
+
+    /// Runs a subcommand of the binary on a database of its running PostgreSQL.
+    #[must_use]
+    pub fn tool(&self, arguments: &[&str], psql: &Psql) -> Output {
+        let environment = [
+            ("DB_HOST", "127.0.0.1"),
+            ("DB_PORT", &psql.port.to_string()),
+            ("DB_PASSWORD", &psql.password),
+            ("DB_NAME", &psql.database),
+        ];
+        run(arguments, &environment)
     }
 
     /// Returns whether its PostgreSQL runs.

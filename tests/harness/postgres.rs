@@ -2,6 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
+
+use crate::wait_for;
 
 /// How to reach one database.
 #[derive(Clone, Debug)]
@@ -48,6 +51,26 @@ impl Psql {
             .args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-1", "-c", sql])
             .output()
             .expect("psql runs")
+    }
+
+    /// Makes a copy of this database, which nobody may be using, and returns it.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be made.
+    #[must_use]
+    pub fn copy(&self, name: &str) -> Self {
+        let server = self.with_database("postgres");
+        // Sessions of a process that was killed may take a moment to go.
+        let sql = format!("CREATE DATABASE {name} TEMPLATE {}", self.database);
+        wait_for("the copy", Duration::from_secs(30), || {
+            let output = server
+                .command("psql")
+                .args(["-U", "exchange", "-d", "postgres", "-X", "-q", "-c", &sql])
+                .output();
+            output.expect("psql runs").status.success().then_some(())
+        });
+        self.with_database(name)
     }
 
     /// Returns the same server's other database.
