@@ -9,13 +9,27 @@ use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use serde_json::json;
 
+mod append;
 mod core;
-mod flow;
+pub mod exchange;
+pub mod flow;
+pub mod http;
+mod load;
 mod machine;
+mod orders;
+mod reads;
+mod recovery;
+pub mod seed;
+mod sql;
+pub mod stand;
 mod table;
+mod whole;
+mod yardstick;
 
 use machine::Stolen;
+use stand::{Loaded, Stand};
 use table::{Row, Table};
+use yardstick::Yardstick;
 
 /// Measures the exchange and prints a table with what should be reached.
 #[derive(Debug, Parser)]
@@ -34,8 +48,20 @@ pub struct Args {
 /// A section of the bench.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Section {
-    /// The core alone.
+    /// The core alone: commands a second, latency, memory of a resting order.
     Engine,
+    /// The journal's append against a plain INSERT.
+    Append,
+    /// Orders over HTTP through everything, with many connections, and one hot wallet.
+    Whole,
+    /// One connection, one order at a time.
+    Single,
+    /// What is read most, against a bare handler.
+    Reads,
+    /// A journal read again, a start from a snapshot, the projections from zero.
+    Recovery,
+    /// Cold and warm starts, memory when idle.
+    Start,
 }
 
 /// Runs the command.
@@ -44,35 +70,78 @@ enum Section {
 ///
 /// A section cannot be measured, or the JSON cannot be written.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let all = [Section::Engine];
-    let sections = if args.sections.is_empty() { all.to_vec() } else { args.sections.clone() };
+    let asked = |section| args.sections.is_empty() || args.sections.contains(&section);
     let mut table = Table::default();
     let facts = machine::facts();
     if cfg!(debug_assertions) {
         eprintln!("This is not a release build: its numbers mean nothing.");
     }
     let stolen = Stolen::now();
-    for section in sections {
-        eprintln!("{section:?}");
-        match section {
-            Section::Engine => {
-                table = tokio::task::spawn_blocking(move || {
-                    core::run(&mut table, args.quick).map(|()| table)
-                })
-                .await??;
-            }
-        }
+    if asked(Section::Engine) {
+        let (done, result) = tokio::task::spawn_blocking(move || {
+            let result = core::run(&mut table, args.quick);
+            (table, result)
+        })
+        .await?;
+        table = done;
+        result?;
+    }
+    if [Section::Append, Section::Whole, Section::Single, Section::Reads, Section::Recovery]
+        .into_iter()
+        .any(asked)
+    {
+        on_a_cluster(&mut table, args.quick, &asked).await?;
+    }
+    if asked(Section::Start) {
+        recovery::start(&mut table, args.quick).await?;
     }
     let (steal, idle) = stolen.since();
     table.push(Row::new("machine", "withheld by the host (steal)", steal, "%"));
     table.push(Row::new("machine", "idle", idle, "%"));
     print!("{}", table.markdown());
     if let Some(path) = &args.json {
-        let results = json!({
-            "machine": facts, "quick": args.quick, "rows": table.json(),
-        });
+        let results = json!({ "machine": facts, "quick": args.quick, "rows": table.json() });
         std::fs::write(path, serde_json::to_vec_pretty(&results)?)
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(if table.missed() == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+/// Measures what needs PostgreSQL, on one cluster.
+async fn on_a_cluster(
+    table: &mut Table,
+    quick: bool,
+    asked: &impl Fn(Section) -> bool,
+) -> anyhow::Result<()> {
+    let stand = Stand::start().await?;
+    if asked(Section::Append) {
+        for commands in [64, 256] {
+            append::run(table, stand.database().await?, commands, quick).await?;
+        }
+    }
+    if asked(Section::Whole) || asked(Section::Single) || asked(Section::Reads) {
+        let data = tempfile::tempdir().context("cannot make a temporary folder")?;
+        let loaded = Loaded::start(&stand, data.path()).await?;
+        if asked(Section::Reads) {
+            reads::run(table, &loaded, quick).await?;
+        }
+        if asked(Section::Whole) || asked(Section::Single) {
+            let yardstick = Yardstick::new(&stand.config()).await?;
+            if asked(Section::Single) {
+                whole::single(table, &stand, &loaded, &yardstick, quick).await?;
+            }
+            if asked(Section::Whole) {
+                whole::run(table, &stand, &loaded, &yardstick, quick).await?;
+            }
+        }
+        let resident = machine::resident_bytes(loaded.exchange.pid());
+        let mib = machine::ratio(resident, 1 << 20);
+        let row = Row::new("start", "resident after the load", mib, "MiB");
+        table.push(row.note("the limit is 300 MiB beside the dedup window"));
+        loaded.exchange.stop().await?;
+    }
+    if asked(Section::Recovery) {
+        recovery::run(table, &stand, quick).await?;
+    }
+    Ok(())
 }

@@ -34,6 +34,11 @@ impl ReadRow {
             read: journal::read(row),
         }
     }
+
+    /// Returns what the row says; `None` for one that cannot be read.
+    pub fn batch(&self) -> Option<&Batch> {
+        self.read.as_ref().ok()
+    }
 }
 
 /// The walk along the journal.
@@ -45,7 +50,7 @@ pub struct Walk {
     last_time: Time,
     last_epoch: u64,
     incarnation: Option<u64>,
-    snapshots: BTreeMap<Sequence, Snapshot>,
+    snapshots: BTreeMap<Sequence, Vec<Snapshot>>,
     commands: u64,
     /// Whether the state is still the journal's: nothing can be decided or compared after a fault in it.
     sound: bool,
@@ -53,7 +58,11 @@ pub struct Walk {
 
 impl Walk {
     /// Begins before the first row; the snapshots are compared where they stand.
-    pub fn new(snapshots: Vec<Snapshot>) -> Self {
+    pub fn new(snapshots: &[Snapshot]) -> Self {
+        let mut standing: BTreeMap<Sequence, Vec<Snapshot>> = BTreeMap::new();
+        for snapshot in snapshots {
+            standing.entry(snapshot.sequence).or_default().push(*snapshot);
+        }
         Self {
             state: State::new(),
             last: Sequence::new(0),
@@ -61,10 +70,7 @@ impl Walk {
             last_time: Time::ZERO,
             last_epoch: 0,
             incarnation: None,
-            snapshots: snapshots
-                .into_iter()
-                .map(|snapshot| (snapshot.sequence, snapshot))
-                .collect(),
+            snapshots: standing,
             commands: 0,
             sound: true,
         }
@@ -186,25 +192,27 @@ impl Walk {
         true
     }
 
+    /// Compares the snapshots that stand at the last row with the state there.
     fn snapshot(&mut self, report: &mut Report) {
-        let Some(snapshot) = self.snapshots.remove(&self.last) else { return };
+        let Some(snapshots) = self.snapshots.remove(&self.last) else { return };
         let sequence = self.last;
-        if snapshot.journal_hash != self.last_hash {
-            let text = format!(
-                "the snapshot at row {sequence} names the row's hash {}; the row has {}",
-                snapshot.journal_hash, self.last_hash
-            );
-            return report.fault(Area::Snapshots, text);
-        }
         let computed = journal::state_hash(&self.state);
-        if computed == snapshot.state_hash {
-            report.counted(Area::Snapshots, 1);
-        } else {
-            let text = format!(
-                "the snapshot at row {sequence} has the state hash {}; the journal gives {computed}",
-                snapshot.state_hash
-            );
-            report.fault(Area::Snapshots, text);
+        for snapshot in snapshots {
+            if snapshot.journal_hash != self.last_hash {
+                let text = format!(
+                    "the snapshot at row {sequence} names the row's hash {}; the row has {}",
+                    snapshot.journal_hash, self.last_hash
+                );
+                report.fault(Area::Snapshots, text);
+            } else if computed != snapshot.state_hash {
+                let text = format!(
+                    "the snapshot at row {sequence} has the state hash {}; the journal gives {computed}",
+                    snapshot.state_hash
+                );
+                report.fault(Area::Snapshots, text);
+            } else {
+                report.counted(Area::Snapshots, 1);
+            }
         }
     }
 
@@ -275,4 +283,88 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
     text.unwrap_or("a defect").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::Effects;
+    use journal::{Entry, Row, seal};
+
+    use super::*;
+    use crate::bench::flow::{self, Flow};
+
+    /// A journal of a few hundred commands.
+    fn rows() -> Vec<Row> {
+        let flow = Flow::new(600, 5).expect("the flow runs");
+        let commands: Vec<_> = flow.opening.iter().chain(&flow.commands).cloned().collect();
+        let mut state = State::new();
+        let mut previous = Hash32::default();
+        let row = |commands: &[engine::Command]| {
+            flow::open_batch(&mut state);
+            let entry = |command: &engine::Command| match engine::run(&mut state, command, &mut ())
+            {
+                Decision::Event(event) => Entry { command: command.clone(), event },
+                other => panic!("a new command came to {other:?}"),
+            };
+            let entries = commands.iter().map(entry).collect();
+            let (sequence, time) = (state.sequence(), state.time());
+            let row = seal(
+                &Batch { sequence, time, incarnation: 1, epoch: 1, rules: RULES, entries },
+                previous,
+            );
+            previous = row.hash;
+            row
+        };
+        commands.chunks(flow::BATCH_COMMANDS).map(row).collect()
+    }
+
+    fn verified(rows: &[Row]) -> Report {
+        let mut report = Report::default();
+        let mut walk = Walk::new(&[]);
+        for row in rows {
+            if !walk.row(ReadRow::new(row), &mut report, &mut Effects::default()) {
+                break;
+            }
+        }
+        walk.finish(&mut report);
+        report
+    }
+
+    #[test]
+    fn a_journal_as_it_was_written_is_clean() {
+        let report = verified(&rows());
+        assert!(report.is_clean(), "{report}");
+    }
+
+    #[test]
+    fn a_changed_payload_is_found_in_its_row() {
+        let mut rows = rows();
+        rows[3].payload[10] ^= 1;
+        let report = verified(&rows);
+        let text = report.first(Area::Chain).expect("it is found");
+        assert!(text.contains("journal row 4 has the hash"), "{text}");
+    }
+
+    #[test]
+    fn a_missing_row_is_found() {
+        let mut rows = rows();
+        rows.remove(2);
+        let report = verified(&rows);
+        assert_eq!(report.first(Area::Chain), Some("row 3 is missing: row 4 follows 2"));
+    }
+
+    #[test]
+    fn a_row_that_was_sealed_again_breaks_the_chain_and_its_decisions() {
+        let mut rows = rows();
+        let last = rows.len() - 1;
+        let mut batch = journal::read(&rows[last]).expect("the row is whole");
+        batch.entries[0].event = Event::Rejected(Reject::RateLimited);
+        rows[last] = seal(&batch, Hash32([7; 32]));
+        let report = verified(&rows);
+        assert!(
+            report.first(Area::Chain).is_some_and(|text| text.contains("as the hash before it"))
+        );
+        let text = report.first(Area::Decisions).expect("it is found");
+        assert!(text.contains("decided again it comes to"), "{text}");
+    }
 }

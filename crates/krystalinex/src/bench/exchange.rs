@@ -1,0 +1,154 @@
+//! A whole exchange as a child process: `krystalinex up` with its own ports, on a database that is given or its own.
+//!
+//! Invariant: the child ends with this value, however the bench goes on.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use store::DbConfig;
+use tokio::process::{Child, Command};
+
+use super::http::{self, Connection, Reply};
+
+/// How long a start may take.
+const START_MAX: Duration = Duration::from_secs(600);
+/// How long a stop may take.
+const STOP_MAX: Duration = Duration::from_secs(120);
+/// How often a start is looked at.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// The signing key of access tokens: no secret, since the exchange is gone with the bench.
+pub const JWT_SECRET: &str = "of-a-throwaway-exchange-0123456789-abcdef";
+
+/// A running exchange.
+#[derive(Debug)]
+pub struct Exchange {
+    child: Child,
+    log: PathBuf,
+    address: SocketAddr,
+    ready_after: Duration,
+}
+
+impl Exchange {
+    /// Starts one and waits until it is ready. Without a database it has its own under `data`.
+    ///
+    /// # Errors
+    ///
+    /// It ends, or does not become ready: with the end of its log.
+    pub async fn start(data: &Path, db: Option<&DbConfig>) -> anyhow::Result<Self> {
+        let started = Instant::now();
+        let (port, processor_port, mail_port) = (free_port()?, free_port()?, free_port()?);
+        std::fs::create_dir_all(data)?;
+        let log = data.join("exchange.log");
+        let out = std::fs::File::create(&log)?;
+        let mut command = Command::new(std::env::current_exe()?);
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            if ["DB_", "KX_", "PG", "OTEL_"].iter().any(|prefix| text.starts_with(prefix)) {
+                command.env_remove(&name);
+            }
+        }
+        for name in ["NODE_ENV", "RABBITMQ_URL", "SMTP_URL"] {
+            command.env_remove(name);
+        }
+        command
+            .args(["up", "--no-demo", "--data-dir"])
+            .arg(data)
+            .env("PORT", port.to_string())
+            .env("PROCESSOR_PORT", processor_port.to_string())
+            .env("MAIL_PORT", mail_port.to_string())
+            .env("JWT_SECRET", JWT_SECRET)
+            .stdin(Stdio::null())
+            .stdout(out.try_clone()?)
+            .stderr(out)
+            .kill_on_drop(true);
+        if let Some(db) = db {
+            command
+                .env("DB_HOST", &db.host)
+                .env("DB_PORT", db.port.to_string())
+                .env("DB_USER", &db.user)
+                .env("DB_NAME", &db.database)
+                .env("DB_PASSWORD", db.password.as_ref().map_or("", |password| password.expose()));
+        }
+        let child = command.spawn().context("cannot start the exchange")?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let mut exchange = Self { child, log, address, ready_after: Duration::ZERO };
+        exchange.wait_until_ready(started).await?;
+        exchange.ready_after = started.elapsed();
+        Ok(exchange)
+    }
+
+    async fn wait_until_ready(&mut self, started: Instant) -> anyhow::Result<()> {
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("the exchange ended with {status}:\n{}", self.said());
+            }
+            if started.elapsed() > START_MAX {
+                bail!("the exchange did not become ready:\n{}", self.said());
+            }
+            if self.get("/ready").await.is_ok_and(|reply| reply.status == 200) {
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Asks without a token.
+    ///
+    /// # Errors
+    ///
+    /// It does not answer.
+    pub async fn get(&self, path: &str) -> anyhow::Result<Reply> {
+        let mut connection = Connection::open(self.address).await?;
+        Ok(connection.call(&http::request("GET", path, self.address, None, None)).await?)
+    }
+
+    /// Returns where its server listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Returns how long it took to become ready.
+    pub fn ready_after(&self) -> Duration {
+        self.ready_after
+    }
+
+    /// Returns its process id; 0 when it has ended.
+    pub fn pid(&self) -> u32 {
+        self.child.id().unwrap_or(0)
+    }
+
+    /// Returns the end of what it has said.
+    pub fn said(&self) -> String {
+        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<_> = text.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
+    }
+
+    /// Stops it as an operator would.
+    ///
+    /// # Errors
+    ///
+    /// It does not end, or ends with an error.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        let pid = self.child.id().and_then(|pid| i32::try_from(pid).ok());
+        if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) {
+            rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        }
+        let status = tokio::time::timeout(STOP_MAX, self.child.wait()).await;
+        let status = status.context("the exchange does not stop")??;
+        if !status.success() {
+            bail!("the exchange stopped with {status}:\n{}", self.said());
+        }
+        Ok(())
+    }
+}
+
+/// Finds a free port. Somebody else may take it before it is used; then the start says so.
+fn free_port() -> anyhow::Result<u16> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no port is free")?;
+    Ok(listener.local_addr()?.port())
+}

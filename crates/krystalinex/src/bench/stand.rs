@@ -1,0 +1,96 @@
+//! What the sections that need PostgreSQL stand on: one durable throwaway cluster, and exchanges on it.
+//!
+//! Invariant: the exchange and the yardstick are on the same cluster, tuned the same.
+
+use std::path::Path;
+
+use anyhow::Context;
+use server::config::JwtSecret;
+use server::token::Tokens;
+use store::cluster::{Options, Throwaway};
+use store::{Db, DbConfig};
+
+use super::exchange::{Exchange, JWT_SECRET};
+use super::orders::{self, User};
+use super::seed;
+
+/// Users of a loaded exchange.
+const USERS: usize = 400;
+
+/// The cluster.
+#[derive(Debug)]
+pub struct Stand {
+    cluster: Throwaway,
+}
+
+impl Stand {
+    /// Makes and starts a cluster that is as durable as the exchange's own.
+    ///
+    /// # Errors
+    ///
+    /// PostgreSQL is not there, or does not start.
+    pub async fn start() -> anyhow::Result<Self> {
+        let options = Options { durable: true, ..Options::default() };
+        let cluster = Throwaway::start_with(options).await.context("no cluster to measure on")?;
+        Ok(Self { cluster })
+    }
+
+    /// Returns where the cluster is.
+    pub fn config(&self) -> DbConfig {
+        self.cluster.cluster().config()
+    }
+
+    /// Makes an empty database.
+    ///
+    /// # Errors
+    ///
+    /// The cluster does not.
+    pub async fn database(&self) -> anyhow::Result<DbConfig> {
+        Ok(self.cluster.database().await?)
+    }
+
+    /// Returns the postmaster's process id.
+    pub fn postmaster(&self) -> u32 {
+        u32::try_from(self.cluster.cluster().pid()).unwrap_or(0)
+    }
+}
+
+/// An exchange with users who have money, in a database of its own.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The exchange.
+    pub exchange: Exchange,
+    /// Its database.
+    pub db: Db,
+    /// Its users; the first has a market maker's limits.
+    pub users: Vec<User>,
+}
+
+impl Loaded {
+    /// Makes the journal and the users, and starts the exchange on them.
+    ///
+    /// # Errors
+    ///
+    /// The database or the exchange does not start.
+    pub async fn start(stand: &Stand, data: &Path) -> anyhow::Result<Self> {
+        let config = stand.database().await?;
+        let db = Db::connect(config.clone()).await?;
+        store::migrate::run(&db).await?;
+        let users = seed::users(&db, USERS).await?;
+        let actions = orders::opening(&users, users.first().map(|user| user.account));
+        let incarnation = orders::incarnation(&actions);
+        let commands = actions.into_iter().map(seed::command);
+        seed::journal(&db, incarnation, commands).await?;
+        let exchange = Exchange::start(data, Some(&config)).await?;
+        Ok(Self { exchange, db, users })
+    }
+}
+
+/// Returns the signer of the exchanges' access tokens.
+///
+/// # Errors
+///
+/// The bench's own key is refused: a defect.
+pub fn tokens() -> anyhow::Result<Tokens> {
+    Ok(Tokens::new(&JwtSecret::new(JWT_SECRET)?))
+}
