@@ -6,3 +6,5 @@ mod naive;
 mod pair;
 mod program;
 mod properties;
+mod scenario;
+mod scenarios;

@@ -1,19 +1,24 @@
 //! The naive exchange: slow, and obviously right. A list of orders, maps of balances, every rule written down a second
 //! time from the documents alone; nothing of the engine but the types of commands and events is used.
 //!
-//! Where the documents leave a choice, this is how they are read here (each was compared with the engine; a
-//! disagreement is settled in the documents, not by bending one of the two in silence):
+//! Where the documents leave a choice, this is how they are read here:
 //!
 //! - Time: a command is expired when journal time is *past* its expiry; a good-till-date order is over when its
 //!   moment *has come*. The window of repeats and of closed client order ids ends when *more* than the window has passed.
-//! - A refusal changes nothing but that the command is known: it does not count for the order rate.
-//! - Prices within reference ± band are exactly those with |price − reference| × 10^6 ≤ reference × band.
-//! - The reference's five minutes are the last 300 seconds of journal time, the current one included; the
-//!   volume-weighted price is rounded down.
+//! - Every order command of a known account counts for its rate, whatever comes of it.
+//! - Prices within reference ± band are exactly those with |price − reference| × 10^6 ≤ reference × band. A stop's
+//!   limit price is measured from its own trigger instead.
+//! - The reference's five minutes are the current second of journal time and the 300 before it; the volume-weighted
+//!   price is rounded down. Its move is measured from what it was before the oldest of these trades, and anew from
+//!   the moment at which a market is opened again.
 //! - A stop is due when the last trade is at or beyond its trigger *now*: one that a cascade has moved away from waits on.
-//! - Stops of one market: buys from the lowest trigger up, then sells from the highest down; equals by arrival.
-//! - The state's own work goes in the order of `next_internal`'s document: expiries, cancel-alls, stops, halts.
-//! - A sell by market order holds what it will sell within the band, not what it asked for.
+//! - Stops of one market: buys from the lowest trigger up, sells from the highest down, equals by arrival; of the
+//!   first buy and the first sell, the one that arrived first.
+//! - The state's own work: expiries, cancel-alls, halts, stops.
+//! - A market order is immediate-or-cancel or fill-or-kill; icebergs are plain limit orders that may rest; a sell by market
+//!   order holds what it will sell within the band, not what it asked for; its notional is measured at the reference.
+//! - An amend of a waiting stop keeps its arrival; one to less than an iceberg's slice shrinks the slice.
+//! - A cancel that names an order for which a cancel waits already is refused as unknown.
 
 mod matching;
 mod money;
@@ -38,9 +43,7 @@ pub(crate) struct Open {
     pub(crate) visible: u64,
     pub(crate) waits: bool,
     pub(crate) hold: u128,
-    pub(crate) body_hash: u64,
-    pub(crate) created_in: Sequence,
-    /// Its place among all arrivals; new when it is replaced.
+    /// Its place among all arrivals.
     pub(crate) arrival: u64,
     /// Its place in the queue of its level; new when it is replaced or its slice is refreshed.
     pub(crate) priority: u64,
@@ -75,8 +78,6 @@ pub(crate) struct Account {
 pub(crate) struct ClosedClientId {
     pub(crate) account: AccountId,
     pub(crate) client_order_id: ClientOrderId,
-    pub(crate) order: CommandId,
-    pub(crate) body_hash: u64,
     pub(crate) closed_at: Time,
 }
 
@@ -152,6 +153,11 @@ impl Naive {
             }
         }
         let decision = self.decide_new(command);
+        match &command.action {
+            Action::PlaceOrder(order) => self.count_order(order.account),
+            Action::AmendOrder(amend) => self.count_order(amend.account),
+            _ => {}
+        }
         if command.origin == Origin::Client && matches!(decision, Decision::Event(_)) {
             self.known.insert(command.id, (command.body_hash, self.sequence, self.now));
         }
@@ -159,19 +165,13 @@ impl Naive {
     }
 
     fn decide_new(&mut self, command: &Command) -> Decision {
-        if let Action::PlaceOrder(order) = &command.action {
-            return match self.checked(command).and_then(|()| self.place(command, order)) {
-                Ok(decision) => decision,
-                Err(reject) => Decision::Event(Event::Rejected(reject)),
-            };
-        }
         let event = self.checked(command).and_then(|()| self.act(command));
         Decision::Event(event.unwrap_or_else(Event::Rejected))
     }
 
     /// Checks what is the same for all commands.
     fn checked(&self, command: &Command) -> Result<(), Reject> {
-        if self.now > command.expires_at {
+        if command.origin == Origin::Client && self.now > command.expires_at {
             return Err(Reject::Expired);
         }
         if matches!(command.action, Action::Genesis(_)) != self.settings.is_none() {
@@ -203,18 +203,9 @@ impl Naive {
             }
             Action::DefineAsset(config) => self.define_asset(config),
             Action::DefineMarket(config) => self.define_market(config),
-            Action::SetMarketState { market, state } => {
-                let market = self.market_mut(*market)?;
-                market.state = *state;
-                Ok(Event::Done)
-            }
-            Action::HaltMarket { market } => {
-                let market = self.market_mut(*market)?;
-                market.state = MarketState::Halted;
-                market.halt_due = false;
-                Ok(Event::Done)
-            }
-            Action::PlaceOrder(_) => unreachable!("placed elsewhere"),
+            Action::SetMarketState { market, state } => self.set_market_state(*market, *state),
+            Action::HaltMarket { market } => self.set_market_state(*market, MarketState::Halted),
+            Action::PlaceOrder(order) => self.place(command, order),
             Action::CancelOrder { account, order } => self.cancel(command, *account, order),
             Action::CancelAll { account, market } => self.cancel_all(*account, *market),
             Action::AmendOrder(amend) => self.amend(amend),
@@ -229,11 +220,25 @@ impl Naive {
         }
     }
 
+    fn set_market_state(&mut self, market: MarketId, state: MarketState) -> Result<Event, Reject> {
+        let now = self.now.seconds();
+        let market = self.market_mut(market)?;
+        market.state = state;
+        market.halt_due = false;
+        if state == MarketState::Open {
+            let reference = market.reference(now);
+            for (_, _, _, before) in &mut market.trades {
+                *before = reference;
+            }
+        }
+        Ok(Event::Done)
+    }
+
     fn define_asset(&mut self, config: &AssetConfig) -> Result<Event, Reject> {
         let plain = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit();
         let symbol_fits =
             (2..=10).contains(&config.symbol.len()) && config.symbol.chars().all(plain);
-        if !symbol_fits || config.scale > 30 || config.transfer_scale > config.scale {
+        if !symbol_fits || config.scale > 24 || config.transfer_scale > config.scale {
             return Err(Reject::AssetInvalid);
         }
         match self.assets.iter_mut().find(|asset| asset.symbol == config.symbol) {
@@ -272,8 +277,7 @@ impl Naive {
         }
         let same_grid = old.base_units_per_lot == config.base_units_per_lot
             && old.quote_units_per_tick_lot == config.quote_units_per_tick_lot;
-        let resting = self.orders.iter().any(|order| usize::from(order.new.market.get()) == at);
-        if !same_grid && resting {
+        if !same_grid && self.markets[at].last_order_id > 0 {
             return Err(Reject::MarketInvalid);
         }
         self.markets[at].config = config.clone();
@@ -294,6 +298,9 @@ impl Naive {
 
     /// An account that is there and not closed.
     pub(crate) fn live_account(&self, account: AccountId) -> Result<&Account, Reject> {
+        if account < AccountId::FIRST_CUSTOMER {
+            return Err(Reject::AccountReserved);
+        }
         let found = self.accounts.get(&account).ok_or(Reject::AccountUnknown)?;
         if found.flags.closed { Err(Reject::AccountClosed) } else { Ok(found) }
     }
@@ -308,8 +315,8 @@ impl Naive {
     pub(crate) fn next_internal(&self) -> Option<Action> {
         self.next_expiry()
             .or_else(|| self.next_of_sweeps())
-            .or_else(|| self.next_stop())
             .or_else(|| self.next_halt())
+            .or_else(|| self.next_stop())
     }
 
     fn next_expiry(&self) -> Option<Action> {
@@ -340,10 +347,12 @@ impl Naive {
                 let side = order.new.side;
                 reached(side, trigger, last).then_some((side, trigger, order.arrival, order))
             });
-            let first = due.min_by_key(|(side, trigger, arrival, _)| match side {
-                Side::Buy => (0, *trigger, *arrival),
-                Side::Sell => (1, u64::MAX - trigger, *arrival),
-            });
+            let due: Vec<_> = due.collect();
+            let buys = due.iter().filter(|(side, ..)| *side == Side::Buy);
+            let sells = due.iter().filter(|(side, ..)| *side == Side::Sell);
+            let buy = buys.min_by_key(|(_, trigger, arrival, _)| (*trigger, *arrival));
+            let sell = sells.min_by_key(|(_, trigger, arrival, _)| (u64::MAX - trigger, *arrival));
+            let first = buy.into_iter().chain(sell).min_by_key(|(_, _, arrival, _)| *arrival);
             first.map(|(_, _, _, order)| Action::TriggerStop { market: id, order: order.id })
         })
     }

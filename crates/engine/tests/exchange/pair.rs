@@ -56,8 +56,7 @@ impl Mirror {
             assert_eq!(change.update_id, *last + 1, "book updates have no gaps");
             *last = change.update_id;
             let key = (change.market, change.side == Side::Buy, change.price);
-            let before = self.levels.insert(key, change.quantity);
-            assert_ne!(before, Some(change.quantity), "a level that is told of has changed");
+            self.levels.insert(key, change.quantity);
             if change.quantity.is_zero() {
                 self.levels.remove(&key);
             }
@@ -105,7 +104,7 @@ pub(crate) struct Pair {
     pub(crate) state: State,
     follower: State,
     mirror: Mirror,
-    entries: Vec<Entry>,
+    pub(crate) entries: Vec<Entry>,
     pub(crate) journal: Vec<Batch>,
     /// What was decided, for the tests of the generator itself.
     pub(crate) decisions: Vec<Decision>,
@@ -137,6 +136,14 @@ impl Pair {
     pub(crate) fn next_batch(&mut self, micros: u64) {
         self.close_batch();
         self.open(self.naive.now.plus_micros(micros));
+        self.own_work();
+    }
+
+    /// Ends the batch, and goes on from what a snapshot of it says, as after a crash.
+    pub(crate) fn restart(&mut self) {
+        self.close_batch();
+        self.state = crate::properties::through_snapshot(&self.state);
+        self.open(self.naive.now);
         self.own_work();
     }
 

@@ -110,7 +110,7 @@ pub(crate) struct Place {
 }
 
 fn account() -> impl Strategy<Value = u8> {
-    prop_oneof![60 => 0_u8..4, 1 => Just(9)]
+    prop_oneof![60 => 0_u8..4, 3 => Just(4), 1 => Just(9)]
 }
 
 fn market() -> impl Strategy<Value = u8> {
@@ -176,16 +176,15 @@ fn place() -> impl Strategy<Value = Place> {
 }
 
 fn limits() -> impl Strategy<Value = Limits> {
-    (2_u32..12, 1_u32..12, 1_u32..6, select(vec![5_000_000_u64, 60_000_000, 600_000_000])).prop_map(
-        |(open, rate, steps, dedup_window_micros)| Limits {
+    (2_u32..12, 1_u32..12, 1_u32..6, select(vec![20_000_000_u64, 60_000_000, 600_000_000]))
+        .prop_map(|(open, rate, steps, dedup_window_micros)| Limits {
             open_orders_max: open,
             maker_open_orders_max: open + 5,
             orders_per_second_max: rate,
             maker_orders_per_second_max: 0,
             steps_max: steps,
             dedup_window_micros,
-        },
-    )
+        })
 }
 
 fn flags() -> impl Strategy<Value = AccountFlags> {
@@ -531,7 +530,10 @@ impl Runner {
             post_only: place.post_only,
             price: ticks(place.price).filter(|_| has_price),
             quantity: lots(place.quantity),
-            quote_amount: place.quote.map(|quote| Amount::new(quote.into())),
+            quote_amount: place
+                .quote
+                .filter(|_| std::env::var_os("NOQUOTE").is_none())
+                .map(|quote| Amount::new(quote.into())),
             trigger: ticks(place.trigger).filter(|_| stop),
             display: place.display.map(lots),
             self_trade_prevention: place.stp,
@@ -542,7 +544,12 @@ impl Runner {
             Some(1) => order.price = ticks(100),
             Some(2) => order.trigger = None,
             Some(3) => order.trigger = ticks(100),
-            Some(4) => order.quote_amount = Some(Amount::new(5_000)),
+            Some(4)
+                if order.order_type != OrderType::Market
+                    || std::env::var_os("NOQUOTE").is_none() =>
+            {
+                order.quote_amount = Some(Amount::new(5_000))
+            }
             Some(_) => order.post_only = true,
             None => {}
         }

@@ -55,7 +55,7 @@ impl Market {
 
     /// The reference price at a second of journal time.
     pub(crate) fn reference(&self, now: u64) -> Option<u64> {
-        let recent = self.trades.iter().filter(|(second, ..)| second + 300 > now);
+        let recent = self.trades.iter().filter(|(second, ..)| second + 300 >= now);
         let (mut value, mut lots) = (0_u128, 0_u128);
         for (_, price, quantity, _) in recent {
             value += u128::from(*price) * u128::from(*quantity);
@@ -67,13 +67,17 @@ impl Market {
         self.last_price.or(self.config.initial_price.map(PriceTicks::get))
     }
 
-    /// The lowest and the highest price of the band.
+    /// The lowest and the highest price of the band around the reference.
     pub(crate) fn band(&self, now: u64) -> Option<(u64, u64)> {
-        let band = u128::from(self.config.band?.get());
-        let reference = u128::from(self.reference(now)?);
+        self.band_around(self.reference(now)?)
+    }
+
+    /// The lowest and the highest price of the band around a price.
+    pub(crate) fn band_around(&self, price: u64) -> Option<(u64, u64)> {
+        let (price, band) = (u128::from(price), u128::from(self.config.band?.get()));
         let million = u128::from(PPM);
-        let low = (reference * million.saturating_sub(band)).div_ceil(million);
-        let high = reference * (million + band) / million;
+        let low = (price * million.saturating_sub(band)).div_ceil(million);
+        let high = price * (million + band) / million;
         Some((low.max(1) as u64, u64::try_from(high).unwrap_or(u64::MAX)))
     }
 }
@@ -130,11 +134,6 @@ impl Naive {
             if beyond {
                 break Stop::Limit;
             }
-            let own = maker.new.account == taker.account;
-            if own && taker.stp == SelfTradePrevention::CancelNewest {
-                break Stop::SelfTrade;
-            }
-            let cancels_maker = own && taker.stp != SelfTradePrevention::Allow;
             let mut lots = maker.visible;
             if let Some(wanted) = taker.quantity {
                 lots = lots.min(wanted - way.filled);
@@ -144,13 +143,17 @@ impl Naive {
                 let affordable = (quote - way.notional) / one;
                 lots = lots.min(u64::try_from(affordable).unwrap_or(u64::MAX));
             }
-            if lots == 0 && !cancels_maker {
+            if lots == 0 {
                 break Stop::QuoteSpent;
             }
             if way.steps.len() as u32 == self.limits.steps_max {
                 break Stop::TooManySteps;
             }
-            if cancels_maker {
+            let own = maker.new.account == taker.account;
+            if own && taker.stp == SelfTradePrevention::CancelNewest {
+                break Stop::SelfTrade;
+            }
+            if own && taker.stp != SelfTradePrevention::Allow {
                 let maker_id = OrderId::new(maker.order_id);
                 let remaining = QuantityLots::new(maker.remaining());
                 way.steps.push(Step::MakerCancelled { maker: maker_id, remaining });
@@ -229,9 +232,9 @@ impl Naive {
         market.last_trade_id += 1;
         if let Some(halt_move) = market.config.halt_move {
             let reference = u128::from(market.reference(now).expect("it has traded"));
-            let recent = market.trades.iter().filter(|(second, ..)| second + 300 > now);
-            let moved = recent.filter_map(|(_, _, _, before)| *before).any(|before| {
-                let before = u128::from(before);
+            let mut recent = market.trades.iter().filter(|(second, ..)| second + 300 >= now);
+            let oldest = recent.next().and_then(|(_, _, _, before)| *before);
+            let moved = oldest.map(u128::from).is_some_and(|before| {
                 let distance = reference.abs_diff(before);
                 distance * u128::from(PPM) > before * u128::from(halt_move.get())
             });
@@ -250,16 +253,14 @@ impl Naive {
         let order = self.orders.remove(at);
         let asset = self.pays(order.new.market, order.new.side);
         self.free(order.new.account, asset, order.hold);
-        self.keep_client_id(order.id, &order.new, order.body_hash);
+        self.keep_client_id(&order.new);
     }
 
-    pub(crate) fn keep_client_id(&mut self, order: CommandId, new: &NewOrder, body_hash: u64) {
+    pub(crate) fn keep_client_id(&mut self, new: &NewOrder) {
         if let Some(client_order_id) = new.client_order_id.clone() {
             self.closed_client_ids.push(ClosedClientId {
                 account: new.account,
                 client_order_id,
-                order,
-                body_hash,
                 closed_at: self.now,
             });
         }

@@ -61,7 +61,6 @@ impl Naive {
                 self.give_back(withdrawal);
             }
             Action::CancelWithdrawal { account, withdrawal } => {
-                self.live_account(account)?;
                 let found = self.withdrawals.get(&withdrawal).ok_or(Reject::WithdrawalUnknown)?;
                 if found.account != account {
                     return Err(Reject::WithdrawalUnknown);
@@ -140,12 +139,12 @@ impl Naive {
         amount: Amount,
     ) -> Result<(), Reject> {
         self.asset(asset)?;
-        self.free_account(from)?;
-        self.live_account(to)?;
-        let amount = self.amount(asset, amount)?;
         if from == to {
             return Err(Reject::SelfTransfer);
         }
+        self.free_account(from)?;
+        self.free_account(to)?;
+        let amount = self.amount(asset, amount)?;
         if amount > self.purse(from, asset).available {
             return Err(Reject::InsufficientFunds);
         }
@@ -163,10 +162,10 @@ impl Naive {
     ) -> Result<(), Reject> {
         self.asset(asset)?;
         let flags = self.free_account(account)?.flags;
-        let amount = self.amount(asset, amount)?;
         if flags.withdrawals_frozen {
             return Err(Reject::WithdrawalFrozen);
         }
+        let amount = self.amount(asset, amount)?;
         if amount > self.purse(account, asset).available {
             return Err(Reject::InsufficientFunds);
         }

@@ -14,19 +14,18 @@ fn ticks(price: u64) -> PriceTicks {
 
 impl Naive {
     /// Places an order: the checks in their order, then its way through the book.
-    pub(crate) fn place(&mut self, command: &Command, new: &NewOrder) -> Refused<Decision> {
+    pub(crate) fn place(&mut self, command: &Command, new: &NewOrder) -> Refused<Event> {
         self.market(new.market)?;
         self.free_account(new.account)?;
         self.check_rate(new.account)?;
-        if let Some(repeat) = self.check_client_id(command, new)? {
-            return Ok(repeat);
-        }
+        self.check_client_id(new)?;
         self.check_market_state(new.market, new.post_only)?;
         self.check_form(new)?;
-        self.check_notional(new)?;
-        self.check_band(new)?;
-        self.check_count(new)?;
         let stop = matches!(new.order_type, OrderType::StopLimit | OrderType::StopMarket);
+        let limit = self.limit_of(new);
+        self.check_notional(new, limit)?;
+        self.check_band(new, stop)?;
+        self.check_count(new)?;
         if stop {
             self.check_trigger(new)?;
         }
@@ -38,7 +37,6 @@ impl Naive {
             self.check_book(new)?;
         }
 
-        let limit = self.limit_of(new);
         let hold = match remembered {
             Some(_) => 0,
             None => self.hold_of(new, limit),
@@ -49,9 +47,7 @@ impl Naive {
         }
 
         // Nothing below can be refused.
-        self.count_order(new.account);
         self.hold(new.account, pays, hold);
-        let sequence = self.sequence;
         let (arrival, priority) = self.arrive();
         let market = self.market_mut(new.market).expect("known");
         market.last_order_id += 1;
@@ -66,16 +62,13 @@ impl Naive {
             visible: 0,
             waits: stop,
             hold,
-            body_hash: command.body_hash,
-            created_in: sequence,
             arrival,
             priority,
         };
         let order_id = OrderId::new(order.order_id);
-        let shown = if new.order_type == OrderType::StopMarket { None } else { limit };
         let (steps, ending) = if let Some(at) = remembered {
             self.remembered_cancels.remove(at);
-            self.keep_client_id(command.id, new, command.body_hash);
+            self.keep_client_id(new);
             (Vec::new(), Ending::Cancelled(CancelReason::CancelledBeforeArrival))
         } else if stop {
             self.orders.push(order);
@@ -84,8 +77,8 @@ impl Naive {
             self.go(order, new.order_type == OrderType::Market)
         };
         let hold = Amount::new(hold);
-        let placed = PlacedOrder { order_id, limit: shown.map(ticks), hold, steps, ending };
-        Ok(Decision::Event(Event::OrderPlaced(placed)))
+        let placed = PlacedOrder { order_id, limit: limit.map(ticks), hold, steps, ending };
+        Ok(Event::OrderPlaced(placed))
     }
 
     fn arrive(&mut self) -> (u64, u64) {
@@ -116,7 +109,8 @@ impl Naive {
         let by_quote_alone = market_order && new.quantity.is_zero();
         let ending = match way.stop {
             Stop::Full => Ending::Filled,
-            Stop::QuoteSpent if by_quote_alone => Ending::Filled,
+            Stop::QuoteSpent if by_quote_alone && way.filled > 0 => Ending::Filled,
+            Stop::QuoteSpent if fok => Ending::Cancelled(CancelReason::FillOrKill),
             Stop::QuoteSpent => Ending::Cancelled(CancelReason::QuoteAmountSpent),
             Stop::SelfTrade => Ending::Cancelled(CancelReason::SelfTrade),
             Stop::TooManySteps => Ending::Cancelled(CancelReason::TooManySteps),
@@ -137,19 +131,15 @@ impl Naive {
             self.orders.push(order);
         } else {
             self.free(new.account, pays, order.hold);
-            self.keep_client_id(order.id, &new, order.body_hash);
+            self.keep_client_id(&new);
         }
         (way.steps, ending)
     }
 
     /// Tells whether an order would be filled wholly at once; own orders do not count.
     fn fills_wholly(&self, order: &Open) -> bool {
-        let mut way = self.rehearse(taker(order)).stop;
-        if way == Stop::QuoteSpent && order.quantity > 0 {
-            // The quote amount ended it first, as it may (30).
-            way = Stop::Full;
-        }
-        matches!(way, Stop::Full | Stop::QuoteSpent)
+        let way = self.rehearse(taker(order));
+        way_is_whole(&way, order.quantity)
     }
 
     /// Sends an order through a copy of the book, with all the money in the world.
@@ -179,14 +169,9 @@ impl Naive {
                 Some(if new.side == Side::Buy { high } else { low })
             }
             OrderType::StopMarket => {
-                let trigger = u128::from(new.trigger.expect("a stop has a trigger").get());
-                let band = u128::from(market.config.band.map_or(0, RatePpm::get));
-                let million = u128::from(PPM);
-                let limit = match new.side {
-                    Side::Buy => trigger * (million + band) / million,
-                    Side::Sell => (trigger * million.saturating_sub(band)).div_ceil(million).max(1),
-                };
-                Some(u64::try_from(limit).unwrap_or(u64::MAX))
+                let trigger = new.trigger.expect("a stop has a trigger").get();
+                let (low, high) = market.band_around(trigger).unwrap_or((trigger, trigger));
+                Some(if new.side == Side::Buy { high } else { low })
             }
         }
     }
@@ -196,7 +181,7 @@ impl Naive {
         if new.order_type == OrderType::Market {
             let fok = new.time_in_force == TimeInForce::Fok;
             let way = self.rehearse(market_taker(new, limit));
-            if fok && !matches!(way.stop, Stop::Full | Stop::QuoteSpent) {
+            if fok && !way_is_whole(&way, new.quantity.get()) {
                 return 0;
             }
             return if new.side == Side::Buy { way.notional } else { market.base(way.filled) };
@@ -218,9 +203,11 @@ impl Naive {
         if limit != 0 && so_far >= limit { Err(Reject::RateLimited) } else { Ok(()) }
     }
 
-    fn count_order(&mut self, account: AccountId) {
+    pub(crate) fn count_order(&mut self, account: AccountId) {
         let now = self.now.seconds();
-        let found = self.accounts.get_mut(&account).expect("it is live");
+        let Some(found) = self.accounts.get_mut(&account) else {
+            return;
+        };
         if found.rate_second != now {
             found.rate_second = now;
             found.rate_count = 0;
@@ -228,32 +215,19 @@ impl Naive {
         found.rate_count += 1;
     }
 
-    fn check_client_id(&self, command: &Command, new: &NewOrder) -> Refused<Option<Decision>> {
+    fn check_client_id(&self, new: &NewOrder) -> Refused<()> {
         let Some(client_id) = &new.client_order_id else {
-            return Ok(None);
+            return Ok(());
         };
-        let open = self.orders.iter().find(|order| {
+        let open = self.orders.iter().any(|order| {
             order.new.account == new.account
                 && order.new.client_order_id.as_ref() == Some(client_id)
         });
         let closed = self
             .closed_client_ids
             .iter()
-            .rfind(|closed| closed.account == new.account && closed.client_order_id == *client_id);
-        let (first, body_hash, outcome) = match (open, closed) {
-            (Some(order), _) => (order.id, order.body_hash, Some(order.created_in)),
-            (None, Some(closed)) => {
-                let outcome = self.known.get(&closed.order).map(|(_, outcome, _)| *outcome);
-                (closed.order, closed.body_hash, outcome)
-            }
-            (None, None) => return Ok(None),
-        };
-        match outcome {
-            Some(outcome) if body_hash == command.body_hash => {
-                Ok(Some(Decision::Repeat { first, known: KnownCommand { body_hash, outcome } }))
-            }
-            _ => Err(Reject::ClientOrderIdUsed),
-        }
+            .any(|closed| closed.account == new.account && closed.client_order_id == *client_id);
+        if open || closed { Err(Reject::ClientOrderIdUsed) } else { Ok(()) }
     }
 
     fn check_market_state(&self, market: MarketId, post_only: bool) -> Refused<()> {
@@ -269,21 +243,29 @@ impl Naive {
         let price = new.price.is_some();
         let trigger = new.trigger.is_some();
         let quote = new.quote_amount.is_some();
-        let gtd = matches!(new.time_in_force, TimeInForce::Gtd(_));
         let at_once = matches!(new.time_in_force, TimeInForce::Ioc | TimeInForce::Fok);
         let resting_wishes = new.post_only || new.display.is_some();
         let fits = match new.order_type {
             OrderType::Limit => price && !trigger && !quote && !(at_once && resting_wishes),
-            OrderType::Market => !price && !trigger && !resting_wishes && !gtd,
-            OrderType::StopLimit => price && trigger && !quote && !(at_once && resting_wishes),
-            OrderType::StopMarket => !price && trigger && !quote && !resting_wishes,
+            OrderType::Market => !price && !trigger && !resting_wishes && at_once,
+            OrderType::StopLimit => {
+                price && trigger && !quote && new.display.is_none() && !(at_once && new.post_only)
+            }
+            OrderType::StopMarket => {
+                !price
+                    && trigger
+                    && !quote
+                    && !resting_wishes
+                    && new.time_in_force != TimeInForce::Fok
+            }
         };
         if !fits {
             return Err(Reject::OrderInvalid);
         }
         let quantity = new.quantity.get();
         let market = self.market(new.market)?;
-        if (quantity == 0 && !quote) || new.quantity > market.config.quantity_max {
+        let no_quote = new.quote_amount.is_some_and(Amount::is_zero);
+        if (quantity == 0 && !quote) || new.quantity > market.config.quantity_max || no_quote {
             return Err(Reject::QuantityInvalid);
         }
         check_display(new.display, quantity)?;
@@ -293,42 +275,50 @@ impl Naive {
         }
     }
 
-    fn check_notional(&self, new: &NewOrder) -> Refused<()> {
+    fn check_notional(&self, new: &NewOrder, limit: Option<u64>) -> Refused<()> {
         let market = self.market(new.market)?;
         let quantity = new.quantity.get();
-        let notional = match new.order_type {
-            OrderType::Limit | OrderType::StopLimit | OrderType::StopMarket => {
-                let price = new.price.or(new.trigger).expect("checked above").get();
-                Some(market.notional(price, quantity))
-            }
-            OrderType::Market => new.quote_amount.map(Amount::get),
+        let at = match new.order_type {
+            OrderType::Market => market.reference(self.now.seconds()),
+            _ => limit,
         };
-        let least = market.config.notional_min.get();
-        if notional.is_some_and(|notional| notional < least) {
-            return Err(Reject::NotionalTooSmall);
-        }
+        let by_quantity = at.filter(|_| quantity > 0).map(|price| market.notional(price, quantity));
+        let by_quote = new.quote_amount.map(Amount::get);
         let most = Amount::COMMAND_MAX.get();
-        if notional.is_some_and(|notional| notional > most) || market.base(quantity) > most {
+        let sizes = [Some(market.base(quantity)), by_quantity, by_quote];
+        if sizes.into_iter().flatten().any(|size| size > most) {
             return Err(Reject::NotionalTooLarge);
+        }
+        let least = market.config.notional_min.get();
+        let notionals = [by_quantity, by_quote];
+        if notionals.into_iter().flatten().any(|notional| notional < least) {
+            return Err(Reject::NotionalTooSmall);
         }
         Ok(())
     }
 
-    fn check_band(&self, new: &NewOrder) -> Refused<()> {
-        if new.order_type != OrderType::Limit {
+    /// A price is within the band: around the trigger of a stop that waits, else around the reference.
+    fn check_band(&self, new: &NewOrder, waits: bool) -> Refused<()> {
+        let Some(price) = new.price.map(PriceTicks::get) else {
             return Ok(());
-        }
-        self.check_price(new.market, new.price.expect("checked above").get())
-    }
-
-    fn check_price(&self, market: MarketId, price: u64) -> Refused<()> {
-        match self.market(market)?.band(self.now.seconds()) {
+        };
+        let market = self.market(new.market)?;
+        let band = match new.trigger {
+            Some(trigger) if waits => market.band_around(trigger.get()),
+            _ => market.band(self.now.seconds()),
+        };
+        match band {
             Some((low, high)) if price < low || price > high => Err(Reject::PriceBand),
             _ => Ok(()),
         }
     }
 
     fn check_count(&self, new: &NewOrder) -> Refused<()> {
+        if !new.trigger.is_some()
+            && matches!(new.time_in_force, TimeInForce::Ioc | TimeInForce::Fok)
+        {
+            return Ok(());
+        }
         let flags = self.live_account(new.account)?.flags;
         let most = if flags.market_maker {
             self.limits.maker_open_orders_max
@@ -419,7 +409,8 @@ impl Naive {
                 let OrderRef::Id(id) = *order else {
                     return Err(Reject::OrderUnknown);
                 };
-                if self.orders.iter().any(|open| open.id == id) {
+                let waits = self.remembered_cancels.iter().any(|(order, ..)| *order == id);
+                if waits || self.orders.iter().any(|open| open.id == id) {
                     return Err(Reject::OrderUnknown);
                 }
                 self.remembered_cancels.push((id, account, command.expires_at));
@@ -434,10 +425,10 @@ impl Naive {
         account: AccountId,
         market: Option<MarketId>,
     ) -> Refused<Event> {
+        self.live_account(account)?;
         if let Some(market) = market {
             self.market(market)?;
         }
-        self.live_account(account)?;
         let sweep = Sweep { account, market, before_arrival: self.arrivals + 1 };
         let all: Vec<_> =
             self.of_sweep(&sweep).into_iter().map(|order| (order.new.market, order.id)).collect();
@@ -488,43 +479,45 @@ impl Naive {
         if QuantityLots::new(quantity) > config.quantity_max {
             return Err(Reject::QuantityInvalid);
         }
-        check_display(old.new.display, quantity)?;
+        check_display(
+            old.new.display.map(|slice| slice.min(QuantityLots::new(quantity))),
+            quantity,
+        )?;
 
         let mut new = old.new.clone();
         new.price = price.map(ticks);
         new.quantity = QuantityLots::new(quantity);
-        self.check_notional(&new)?;
-        if price != old_price {
-            self.check_band(&new)?;
-            if old.new.post_only && !old.waits {
-                self.check_post_only(market, new.side, price.expect("it has a limit"))?;
-            }
-        }
         let limit = if old.new.order_type == OrderType::StopMarket { old.price } else { price };
+        self.check_notional(&new, limit)?;
+        if amend.price.is_some() {
+            self.check_band(&new, old.waits)?;
+        }
         let mut changed = Open { new, price: limit, quantity, ..old.clone() };
         let hold = self.price_of(&changed, changed.remaining());
         let pays = self.pays(market, old.new.side);
+        let reduced = price == old_price && quantity < old.quantity;
         if hold > old.hold + self.purse(amend.account, pays).available {
             return Err(Reject::InsufficientFunds);
         }
+        if !reduced && old.new.post_only && !old.waits {
+            self.check_post_only(market, old.new.side, limit.expect("it has a limit"))?;
+        }
 
         // Nothing below can be refused.
-        self.count_order(amend.account);
         self.free(amend.account, pays, old.hold);
         self.hold(amend.account, pays, hold);
         changed.hold = hold;
         let at = self.orders.iter().position(|order| order.id == old.id).expect("it is open");
         let (market, order, quantity) = (market, old.id, QuantityLots::new(quantity));
-        if price == old_price && changed.quantity < old.quantity && !old.waits {
+        if reduced {
             changed.visible = old.visible.min(changed.remaining());
             self.orders[at] = changed;
             return Ok(Event::OrderReduced { market, order, quantity });
         }
         self.orders.remove(at);
-        (changed.arrival, changed.priority) = self.arrive();
+        self.priorities += 1;
+        changed.priority = self.priorities;
         let order_id = OrderId::new(old.order_id);
-        let shown =
-            if old.new.order_type == OrderType::StopMarket && old.waits { None } else { limit };
         let (steps, ending) = if old.waits {
             self.orders.push(changed);
             (Vec::new(), Ending::Waits)
@@ -532,7 +525,7 @@ impl Naive {
             self.go(changed, false)
         };
         let hold = Amount::new(hold);
-        let placed = PlacedOrder { order_id, limit: shown.map(ticks), hold, steps, ending };
+        let placed = PlacedOrder { order_id, limit: limit.map(ticks), hold, steps, ending };
         Ok(Event::OrderReplaced { market, order, quantity, placed })
     }
 
@@ -540,7 +533,8 @@ impl Naive {
         let at = self.orders.iter().position(|order| order.id == id).expect("it is open");
         let mut order = self.orders.remove(at);
         order.waits = false;
-        (order.arrival, order.priority) = self.arrive();
+        self.priorities += 1;
+        order.priority = self.priorities;
         let (order_id, limit) = (OrderId::new(order.order_id), order.price);
         let hold = Amount::new(order.hold);
         let refused = order.new.post_only
@@ -548,13 +542,22 @@ impl Naive {
         let (steps, ending) = if refused {
             let pays = self.pays(market, order.new.side);
             self.free(order.new.account, pays, order.hold);
-            self.keep_client_id(order.id, &order.new, order.body_hash);
+            self.keep_client_id(&order.new);
             (Vec::new(), Ending::Cancelled(CancelReason::TriggerRefused))
         } else {
             self.go(order, false)
         };
         let placed = PlacedOrder { order_id, limit: limit.map(ticks), hold, steps, ending };
         Event::StopTriggered { market, order: id, placed }
+    }
+}
+
+/// Whether a fill-or-kill order gets all that it asks for: its quantity, or where it names none, its quote amount.
+fn way_is_whole(way: &Way, quantity: u64) -> bool {
+    match way.stop {
+        Stop::Full => true,
+        Stop::QuoteSpent => quantity == 0 && way.filled > 0,
+        _ => false,
     }
 }
 
