@@ -152,3 +152,6 @@ impl SnapshotReader {
         self.builder.finish().map_err(BadSnapshot::Records)
     }
 }
+
+#[cfg(test)]
+mod tests;
