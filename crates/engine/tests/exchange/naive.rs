@@ -143,14 +143,13 @@ impl Naive {
 
     /// Decides a command and does what it says.
     pub(crate) fn run(&mut self, command: &Command) -> Decision {
-        if command.origin == Origin::Client {
-            if let Some(&(body_hash, outcome, _)) = self.known.get(&command.id) {
-                if body_hash != command.body_hash {
-                    return Decision::IdReused;
-                }
-                let known = KnownCommand { body_hash, outcome };
-                return Decision::Repeat { first: command.id, known };
+        let known = self.known.get(&command.id).filter(|_| command.origin == Origin::Client);
+        if let Some(&(body_hash, outcome, _)) = known {
+            if body_hash != command.body_hash {
+                return Decision::IdReused;
             }
+            let known = KnownCommand { body_hash, outcome };
+            return Decision::Repeat { first: command.id, known };
         }
         let decision = self.decide_new(command);
         match &command.action {

@@ -530,10 +530,7 @@ impl Runner {
             post_only: place.post_only,
             price: ticks(place.price).filter(|_| has_price),
             quantity: lots(place.quantity),
-            quote_amount: place
-                .quote
-                .filter(|_| std::env::var_os("NOQUOTE").is_none())
-                .map(|quote| Amount::new(quote.into())),
+            quote_amount: place.quote.map(|quote| Amount::new(quote.into())),
             trigger: ticks(place.trigger).filter(|_| stop),
             display: place.display.map(lots),
             self_trade_prevention: place.stp,
@@ -544,12 +541,8 @@ impl Runner {
             Some(1) => order.price = ticks(100),
             Some(2) => order.trigger = None,
             Some(3) => order.trigger = ticks(100),
-            Some(4)
-                if order.order_type != OrderType::Market
-                    || std::env::var_os("NOQUOTE").is_none() =>
-            {
-                order.quote_amount = Some(Amount::new(5_000))
-            }
+            Some(4) => order.quote_amount = Some(Amount::new(5_000)),
+
             Some(_) => order.post_only = true,
             None => {}
         }

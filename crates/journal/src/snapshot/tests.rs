@@ -148,9 +148,8 @@ fn each_byte_of_a_snapshot_counts() {
             let mut changed = chunk.clone();
             changed[at] ^= flip;
             // LZ4 has more than one way to say the same: then the state is the same, and never another.
-            match read(&[changed], hash) {
-                Ok(back) => assert_eq!(state_hash(&back), hash),
-                Err(_) => {}
+            if let Ok(back) = read(&[changed], hash) {
+                assert_eq!(state_hash(&back), hash);
             }
         }
         assert!(read(&[chunk[..at].to_vec()], hash).is_err(), "cut at {at}");

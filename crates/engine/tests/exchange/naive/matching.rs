@@ -61,10 +61,8 @@ impl Market {
             value += u128::from(*price) * u128::from(*quantity);
             lots += u128::from(*quantity);
         }
-        if lots > 0 {
-            return Some((value / lots) as u64);
-        }
-        self.last_price.or(self.config.initial_price.map(PriceTicks::get))
+        let mean = value.checked_div(lots).map(|price| price as u64);
+        mean.or(self.last_price).or(self.config.initial_price.map(PriceTicks::get))
     }
 
     /// The lowest and the highest price of the band around the reference.

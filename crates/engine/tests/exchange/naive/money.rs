@@ -3,7 +3,7 @@
 use engine::*;
 use units::*;
 
-use super::{Account, Naive, Purse, Withdrawal};
+use super::{Naive, Purse, Withdrawal};
 
 impl Naive {
     pub(crate) fn purse(&self, account: AccountId, asset: AssetId) -> Purse {
@@ -80,7 +80,7 @@ impl Naive {
         if self.accounts.get(&account).is_some_and(|found| found.flags.closed) {
             return Err(Reject::AccountClosed);
         }
-        self.accounts.entry(account).or_insert_with(Account::default);
+        self.accounts.entry(account).or_default();
         Ok(())
     }
 
@@ -106,7 +106,11 @@ impl Naive {
         }
         let asset = self.asset(asset)?;
         let step = 10_u128.pow(u32::from(asset.scale - asset.transfer_scale));
-        if amount.get() % step != 0 { Err(Reject::AmountPrecision) } else { Ok(amount.get()) }
+        if amount.get().is_multiple_of(step) {
+            Ok(amount.get())
+        } else {
+            Err(Reject::AmountPrecision)
+        }
     }
 
     fn deposit(

@@ -244,19 +244,16 @@ impl Naive {
         let trigger = new.trigger.is_some();
         let quote = new.quote_amount.is_some();
         let at_once = matches!(new.time_in_force, TimeInForce::Ioc | TimeInForce::Fok);
-        let resting_wishes = new.post_only || new.display.is_some();
+        let to_rest = new.post_only || new.display.is_some();
+        let impossible = at_once && to_rest;
         let fits = match new.order_type {
-            OrderType::Limit => price && !trigger && !quote && !(at_once && resting_wishes),
-            OrderType::Market => !price && !trigger && !resting_wishes && at_once,
+            OrderType::Limit => price && !trigger && !quote && !impossible,
+            OrderType::Market => !price && !trigger && !to_rest && at_once,
             OrderType::StopLimit => {
-                price && trigger && !quote && new.display.is_none() && !(at_once && new.post_only)
+                price && trigger && !quote && new.display.is_none() && !impossible
             }
             OrderType::StopMarket => {
-                !price
-                    && trigger
-                    && !quote
-                    && !resting_wishes
-                    && new.time_in_force != TimeInForce::Fok
+                !price && trigger && !quote && !to_rest && new.time_in_force != TimeInForce::Fok
             }
         };
         if !fits {
@@ -314,8 +311,7 @@ impl Naive {
     }
 
     fn check_count(&self, new: &NewOrder) -> Refused<()> {
-        if !new.trigger.is_some()
-            && matches!(new.time_in_force, TimeInForce::Ioc | TimeInForce::Fok)
+        if new.trigger.is_none() && matches!(new.time_in_force, TimeInForce::Ioc | TimeInForce::Fok)
         {
             return Ok(());
         }
