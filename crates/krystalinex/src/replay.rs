@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::{Parser, ValueEnum};
 
 mod coinbase;
@@ -19,8 +19,10 @@ mod output;
 mod published;
 mod run_coinbase;
 mod run_flow;
+mod server;
 #[cfg(test)]
 mod tests;
+mod through_server;
 mod venue;
 
 use decimal::Decimal;
@@ -64,6 +66,15 @@ pub struct Args {
     /// A running exchange for `--through server`; a throwaway one where it is not given.
     #[arg(long)]
     url: Option<String>,
+    /// With --url: the market; its book must be empty.
+    #[arg(long, value_name = "SYMBOL", requires = "url")]
+    market: Option<String>,
+    /// With --url: the user that buys.
+    #[arg(long, value_name = "EMAIL:PASSWORD", requires = "url")]
+    buyer: Option<String>,
+    /// With --url: the user that sells.
+    #[arg(long, value_name = "EMAIL:PASSWORD", requires = "url")]
+    seller: Option<String>,
 }
 
 /// What the orders go through.
@@ -155,18 +166,23 @@ fn replay(args: &Args) -> anyhow::Result<ExitCode> {
     let checked = started.elapsed();
     let mut venue = Venue::new(&grid)?;
     let mut fills = FillsFile::new(args.fills.as_deref())?;
-    let mut mirror: Box<dyn Mirror> = match args.through {
-        Through::Engine => Box::new(NoMirror),
-        Through::Server => bail!("--through server is not built in"),
+    let mut server = match args.through {
+        Through::Engine => None,
+        Through::Server => Some(through_server::connect(args, &grid)?),
+    };
+    let mirror: &mut dyn Mirror = match &mut server {
+        Some((_, server)) => server,
+        None => &mut NoMirror,
     };
     let fed = Instant::now();
     let mut tally = match format {
-        Format::CoinbaseFull => {
-            run_coinbase::feed(&input, &grid, &mut venue, &mut fills, &mut *mirror)?
-        }
-        Format::OrderFlow => run_flow::feed(&input, &grid, &mut venue, &mut fills, &mut *mirror)?,
+        Format::CoinbaseFull => run_coinbase::feed(&input, &grid, &mut venue, &mut fills, mirror)?,
+        Format::OrderFlow => run_flow::feed(&input, &grid, &mut venue, &mut fills, mirror)?,
     };
     let fed = fed.elapsed();
+    if let Some((place, server)) = server {
+        through_server::finish(place, server, &venue, &mut tally)?;
+    }
     venue.check().map_err(anyhow::Error::msg).context("an invariant of the core is broken")?;
     let compared = compare_published(args, &venue, &grid, &mut tally)?;
     if let Some(path) = &args.book {

@@ -40,7 +40,7 @@ impl Exchange {
     /// It ends, or does not become ready: with the end of its log.
     pub async fn start(data: &Path, db: Option<&DbConfig>) -> anyhow::Result<Self> {
         let started = Instant::now();
-        let (port, processor_port, mail_port) = (free_port()?, free_port()?, free_port()?);
+        let (port, processor_port, inbox_port) = (free_port()?, free_port()?, free_port()?);
         std::fs::create_dir_all(data)?;
         let log = data.join("exchange.log");
         let out = std::fs::File::create(&log)?;
@@ -59,7 +59,8 @@ impl Exchange {
             .arg(data)
             .env("PORT", port.to_string())
             .env("PROCESSOR_PORT", processor_port.to_string())
-            .env("MAIL_PORT", mail_port.to_string())
+            .env("INBOX_PORT", inbox_port.to_string())
+            .env("KX_LISTEN", "127.0.0.1")
             .env("JWT_SECRET", JWT_SECRET)
             .stdin(Stdio::null())
             .stdout(out.try_clone()?)

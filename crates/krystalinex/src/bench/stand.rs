@@ -11,6 +11,7 @@ use store::cluster::{Options, Throwaway};
 use store::{Db, DbConfig};
 
 use super::exchange::{Exchange, JWT_SECRET};
+pub use super::orders::now_seconds;
 use super::orders::{self, User};
 use super::seed;
 

@@ -13,12 +13,14 @@ use serde_json::{Value, json};
 use units::{CommandId, QuantityLots};
 
 use super::grid::Grid;
-use super::venue::{SELLER, Venue};
+use super::venue::Venue;
 use super::{Mirror, Tally};
 use crate::bench::http::{self, Blocking, Reply};
 
 /// How long a page of a list may take to show what was answered before.
 const CATCH_UP_MAX: Duration = Duration::from_secs(60);
+/// How long to wait when the exchange says that it is asked too often.
+const RATE_PAUSE: Duration = Duration::from_millis(200);
 /// Rows of one page.
 const PAGE_ROWS: usize = 500;
 
@@ -116,9 +118,15 @@ impl<'a> Server<'a> {
         };
         let body = body.map(Value::to_string);
         let request = http::request(method, path, self.address, Some(token), body.as_deref());
-        self.requests += 1;
-        let reply = self.client.call(&request);
-        reply.with_context(|| format!("{method} {path} was not answered"))
+        loop {
+            self.requests += 1;
+            let reply = self.client.call(&request);
+            let reply = reply.with_context(|| format!("{method} {path} was not answered"))?;
+            if reply.status != 429 {
+                return Ok(reply);
+            }
+            std::thread::sleep(RATE_PAUSE);
+        }
     }
 
     fn place(
@@ -377,9 +385,4 @@ fn plain(text: &str) -> String {
         Some(_) => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
         None => text.to_owned(),
     }
-}
-
-/// Returns whose token a command of an account needs.
-pub fn side_of(account: units::AccountId) -> Side {
-    if account == SELLER { Side::Sell } else { Side::Buy }
 }

@@ -24,6 +24,9 @@ pub const SELLER: AccountId = AccountId::new(1001);
 /// The one market.
 pub const MARKET: MarketId = MarketId::new(0);
 
+/// The journal's incarnation: it is gone with the replay.
+pub const INCARNATION: u64 = 1;
+
 /// Commands in one batch.
 const BATCH_COMMANDS: u32 = 256;
 /// Journal time from one batch to the next. With the window below, some 25,000 commands are remembered.
@@ -113,7 +116,7 @@ impl Venue {
             sent: 0,
             last: None,
         };
-        for action in opening(grid)? {
+        for action in opening(grid, WINDOW_MICROS)? {
             let about = format!("{action:?}");
             match venue.run(action)? {
                 Event::Done => {}
@@ -301,11 +304,15 @@ pub fn owner(side: Side) -> AccountId {
     }
 }
 
-/// What makes the market: a journal's first commands.
-fn opening(grid: &Grid) -> anyhow::Result<Vec<Action>> {
+/// What makes the market: a journal's first commands. `window_micros` is how long ids are remembered.
+///
+/// # Errors
+///
+/// None that [`Grid::new`] has not found already.
+pub fn opening(grid: &Grid, window_micros: u64) -> anyhow::Result<Vec<Action>> {
     let (base, quote) = (AssetId::new(0), AssetId::new(1));
-    let settings = Settings { incarnation: 1, salt: 1, sandbox: true };
-    let mut actions = vec![Action::Genesis(settings), Action::SetLimits(limits())];
+    let settings = Settings { incarnation: INCARNATION, salt: 1, sandbox: true };
+    let mut actions = vec![Action::Genesis(settings), Action::SetLimits(limits(window_micros))];
     actions.extend(grid.assets().map(Action::DefineAsset));
     actions.push(Action::DefineMarket(grid.market(base, quote)?));
     actions.extend([BUYER, SELLER].map(|account| Action::OpenAccount { account }));
@@ -321,13 +328,13 @@ fn opening(grid: &Grid) -> anyhow::Result<Vec<Action>> {
     Ok(actions)
 }
 
-fn limits() -> Limits {
+fn limits(window_micros: u64) -> Limits {
     Limits {
         open_orders_max: u32::MAX,
         maker_open_orders_max: u32::MAX,
         orders_per_second_max: 0,
         maker_orders_per_second_max: 0,
         steps_max: u32::MAX,
-        dedup_window_micros: WINDOW_MICROS,
+        dedup_window_micros: window_micros,
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use engine::{Action, Decision, Effects, Event, Reject, Stamp, State};
+use engine::{Action, Decision, Event, Reject, Stamp, State};
 use journal::{BadRow, Batch, Entry, RULES, Row, Snapshot};
 use units::{Hash32, Sequence, Time};
 
@@ -77,7 +77,7 @@ impl Walk {
     }
 
     /// Checks the next row and applies it. Returns `false` where the walk cannot go on.
-    pub fn row(&mut self, row: ReadRow, report: &mut Report, observer: &mut Effects) -> bool {
+    pub fn row(&mut self, row: ReadRow, report: &mut Report) -> bool {
         let sequence = row.sequence;
         if sequence != self.last.next() {
             let (wanted, last) = (self.last.next(), self.last);
@@ -103,7 +103,7 @@ impl Walk {
         self.header(&batch, report);
         report.counted(Area::Chain, 1);
         report.counted(Area::Formats, 1);
-        if !self.apply(&batch, report, observer) {
+        if !self.apply(&batch, report) {
             return false;
         }
         self.snapshot(report);
@@ -158,13 +158,12 @@ impl Walk {
     }
 
     /// Decides the batch again and applies its events. Returns `false` where an event cannot be applied.
-    fn apply(&mut self, batch: &Batch, report: &mut Report, observer: &mut Effects) -> bool {
+    fn apply(&mut self, batch: &Batch, report: &mut Report) -> bool {
         let sequence = batch.sequence;
         // A batch older than the last one cannot be opened; the fault has been told.
         let time = batch.time.max(self.last_time);
         self.state.open_batch(Stamp { sequence, time });
         for (at, entry) in (0_u32..).zip(&batch.entries) {
-            observer.at = at;
             self.commands += 1;
             report.counted(Area::Events, 1);
             if batch.rules != RULES {
@@ -180,7 +179,7 @@ impl Walk {
             }
             let state = &mut self.state;
             let applied = catch_unwind(AssertUnwindSafe(|| {
-                engine::evolve(state, &entry.command, &entry.event, observer);
+                engine::evolve(state, &entry.command, &entry.event, &mut ());
             }));
             if let Err(panic) = applied {
                 let text = panic_text(&*panic);
@@ -234,16 +233,6 @@ impl Walk {
         }
     }
 
-    /// Returns the state that the journal gives so far.
-    pub fn state(&self) -> &State {
-        &self.state
-    }
-
-    /// Returns whether the state is the journal's.
-    pub fn is_sound(&self) -> bool {
-        self.sound
-    }
-
     /// Returns the last row.
     pub fn last(&self) -> Sequence {
         self.last
@@ -287,7 +276,6 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 
 #[cfg(test)]
 mod tests {
-    use engine::Effects;
     use journal::{Entry, Row, seal};
 
     use super::*;
@@ -322,7 +310,7 @@ mod tests {
         let mut report = Report::default();
         let mut walk = Walk::new(&[]);
         for row in rows {
-            if !walk.row(ReadRow::new(row), &mut report, &mut Effects::default()) {
+            if !walk.row(ReadRow::new(row), &mut report) {
                 break;
             }
         }

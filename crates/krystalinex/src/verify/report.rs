@@ -18,8 +18,10 @@ pub enum Area {
     Events,
     /// The state's invariants.
     State,
-    /// Snapshots.
+    /// Snapshots, against the state that the journal gives.
     Snapshots,
+    /// The bytes of snapshots, against their own hash.
+    SnapshotBytes,
     /// A projection, by its table.
     Projection(&'static str),
 }
@@ -45,6 +47,7 @@ impl fmt::Display for Area {
             Self::Events => "events",
             Self::State => "state invariants",
             Self::Snapshots => "snapshots",
+            Self::SnapshotBytes => "snapshot bytes",
             Self::Projection(table) => table,
         })
     }
