@@ -110,7 +110,7 @@ pub(crate) struct Place {
 }
 
 fn account() -> impl Strategy<Value = u8> {
-    prop_oneof![60 => 0_u8..4, 3 => Just(4), 1 => Just(9)]
+    prop_oneof![60 => 0_u8..4, 4 => Just(4), 1 => Just(9)]
 }
 
 fn market() -> impl Strategy<Value = u8> {
@@ -247,8 +247,8 @@ pub(crate) fn line() -> impl Strategy<Value = Line> {
         4 => (account(), 0_u8..8, 0_u8..5)
             .prop_map(|(account, back, step)| Line::WithdrawalStep { account, back, step }),
         2 => (market(), market_state()).prop_map(|(market, state)| Line::MarketState { market, state }),
-        1 => (account(), flags()).prop_map(|(account, flags)| Line::Flags { account, flags }),
-        1 => account().prop_map(|account| Line::Open { account }),
+        2 => (prop_oneof![account(), Just(4)], flags()).prop_map(|(account, flags)| Line::Flags { account, flags }),
+        2 => prop_oneof![account(), Just(4)].prop_map(|account| Line::Open { account }),
         1 => limits().prop_map(Line::Limits),
         1 => (market(), 0_u16..5_000, 0_u16..5_000)
             .prop_map(|(market, maker, taker)| Line::Fees { market, maker, taker }),
@@ -494,8 +494,7 @@ impl Runner {
             }
             Line::Open { account } => {
                 // Ids below 1,000 are the exchange's own.
-                let account =
-                    if account == 9 { AccountId::new(9) } else { account_id(account + 1) };
+                let account = if account == 9 { AccountId::new(9) } else { account_id(account) };
                 self.send(Action::OpenAccount { account });
             }
             Line::Limits(limits) => self.send(Action::SetLimits(limits)),
@@ -542,7 +541,6 @@ impl Runner {
             Some(2) => order.trigger = None,
             Some(3) => order.trigger = ticks(100),
             Some(4) => order.quote_amount = Some(Amount::new(5_000)),
-
             Some(_) => order.post_only = true,
             None => {}
         }
