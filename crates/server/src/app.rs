@@ -108,6 +108,7 @@ impl App {
         }));
         crate::auth::revoked::follow(&app);
         crate::health::feel_pulse(&app);
+        crate::sweep::start(&app);
         app
     }
 

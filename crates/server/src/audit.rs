@@ -23,7 +23,7 @@ const SERIES: Duration = Duration::from_secs(60);
 const WATCHED_MAX: usize = 8_192;
 
 /// Takes entries for the audit log.
-pub struct Audit {
+pub(crate) struct Audit {
     sender: mpsc::Sender<AuditEntry>,
     refusals: Mutex<HashMap<IpAddr, (Instant, u32)>>,
 }
@@ -31,14 +31,14 @@ pub struct Audit {
 impl Audit {
     /// Starts the writer, which ends when the last sender is gone.
     #[must_use]
-    pub fn start(db: Db) -> Self {
+    pub(crate) fn start(db: Db) -> Self {
         let (sender, receiver) = mpsc::channel(ENTRIES_MAX);
         tokio::spawn(write(db, receiver));
         Self { sender, refusals: Mutex::default() }
     }
 
     /// Adds an entry.
-    pub fn add(&self, entry: AuditEntry) {
+    pub(crate) fn add(&self, entry: AuditEntry) {
         let action = entry.action;
         if self.sender.try_send(entry).is_err() {
             tracing::warn!(action, "an audit entry was dropped: the database does not keep up");
@@ -46,7 +46,7 @@ impl Audit {
     }
 
     /// Counts a 401 or 403; the fifth within a minute from one address leaves an entry.
-    pub fn refused(&self, address: IpAddr, route: &str, status: u16, trace_id: u128) {
+    pub(crate) fn refused(&self, address: IpAddr, route: &str, status: u16, trace_id: u128) {
         let now = Instant::now();
         let mut refusals = self.refusals.lock();
         if refusals.len() >= WATCHED_MAX {

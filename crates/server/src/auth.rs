@@ -3,8 +3,8 @@
 //! Invariant: no answer and no time tells whether an e-mail address has an account, registering apart; no secret is
 //! stored but hashed.
 
-pub mod account;
-pub mod email;
+pub(crate) mod account;
+pub(crate) mod email;
 pub mod password;
 mod register;
 pub(crate) mod revoked;

@@ -16,9 +16,13 @@ pub mod inbox;
 pub mod limits;
 pub mod mail;
 mod openapi;
+mod orders;
 pub mod problem;
+mod public;
 mod serve;
+mod sweep;
 pub mod token;
+mod wallet;
 
 use axum::Router;
 use utoipa_axum::router::OpenApiRouter;
@@ -34,6 +38,9 @@ fn described() -> OpenApiRouter<App> {
     use utoipa::OpenApi as _;
     OpenApiRouter::with_openapi(openapi::Api::openapi())
         .merge(auth::routes())
+        .merge(wallet::routes())
+        .merge(orders::routes())
+        .merge(public::routes())
         .merge(health::routes())
 }
 

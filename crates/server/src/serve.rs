@@ -31,8 +31,8 @@ const HEADERS_MAX: usize = 100;
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\n\
-    content-type: application/problem+json\r\ncontent-length: 98\r\n\r\n\
-    {\"type\":\"/docs#unavailable\",\"title\":\"Too many connections.\",\"status\":503,\"code\":\"unavailable\"     }";
+    content-type: application/problem+json\r\ncontent-length: 94\r\n\r\n\
+    {\"type\":\"/docs#unavailable\",\"title\":\"Too many connections.\",\"status\":503,\"code\":\"unavailable\"}";
 
 /// Why the server cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -192,12 +192,7 @@ mod tests {
     fn the_refusal_of_a_connection_is_as_long_as_it_says() {
         let text = std::str::from_utf8(FULL).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        assert!(
-            head.contains(&format!("content-length: {}\r\n", body.len()))
-                || head.ends_with(&format!("content-length: {}", body.len())),
-            "{}",
-            body.len()
-        );
+        assert!(head.ends_with(&format!("content-length: {}", body.len())), "{}", body.len());
         assert!(serde_json::from_str::<serde_json::Value>(body).is_ok());
     }
 }

@@ -1,10 +1,21 @@
-//! Single rows and pages that the API reads from the projections, and what it asks the database about itself.
+//! Single rows and pages that the API reads from the projections, the commands that wait, and what the API asks the
+//! database about itself.
+//!
+//! Invariant: every page is bounded by its caller and walks an index; every row is asked for together with its owner.
+
+mod money;
+mod orders;
 
 use units::Sequence;
 use uuid::Uuid;
 
 use crate::numbers::to_u64;
 use crate::{Db, StoreError};
+
+pub use money::{MoneyRow, WithdrawalRow, movement, movements, withdrawal, withdrawals};
+pub use orders::{
+    FillRow, OrderPage, OrderRow, PendingOrder, fills, insert_pending, order, orders, sweep_pending,
+};
 
 /// Returns what PostgreSQL promises when it says that a row is committed.
 ///
@@ -23,8 +34,21 @@ pub async fn durability(db: &Db) -> Result<String, StoreError> {
     Ok(client.query_one(&text, &[]).await?.get(0))
 }
 
-/// Returns the journal row that has decided a command of a user, by what the command has made: an order, a deposit, a
-/// withdrawal or a transfer; `None` where it has made nothing.
+/// Returns the last journal row that is in the projections.
+///
+/// # Errors
+///
+/// [`StoreError`] when the database does.
+pub async fn projected(db: &Db) -> Result<Sequence, StoreError> {
+    let client = db.get().await?;
+    let text =
+        client.prepare_cached("SELECT sequence FROM projection_progress WHERE active").await?;
+    let sequence: i64 = client.query_one(&text, &[]).await?.get(0);
+    Ok(Sequence::new(to_u64(sequence)?))
+}
+
+/// Returns the journal row that has decided a command, by what is kept of it for ever: an order, a deposit, a withdrawal
+/// or a transfer, refused ones included; `None` where there is none.
 ///
 /// # Errors
 ///
@@ -33,10 +57,10 @@ pub async fn decided_in(db: &Db, id: Uuid) -> Result<Option<Sequence>, StoreErro
     let client = db.get().await?;
     let text = client
         .prepare_cached(
-            "SELECT created_in FROM orders WHERE id = $1 AND created_in IS NOT NULL \
-             UNION ALL SELECT created_in FROM deposits WHERE id = $1 \
-             UNION ALL SELECT created_in FROM withdrawals WHERE id = $1 \
-             UNION ALL SELECT created_in FROM transfers WHERE id = $1 LIMIT 1",
+            "SELECT created_in FROM orders_projected WHERE id = $1 \
+             UNION ALL SELECT sequence FROM deposits WHERE id = $1 \
+             UNION ALL SELECT sequence FROM withdrawals WHERE id = $1 \
+             UNION ALL SELECT sequence FROM transfers WHERE id = $1 LIMIT 1",
         )
         .await?;
     let row = client.query_opt(&text, &[&id]).await?;

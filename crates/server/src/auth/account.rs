@@ -15,7 +15,7 @@ use crate::token::Principal;
 
 /// Opens an account in the journal where it is not open yet. Returns whether it is; where it is not, the next login tries
 /// again.
-pub async fn open(app: &App, account: AccountId, trace_id: u128) -> bool {
+pub(crate) async fn open(app: &App, account: AccountId, trace_id: u128) -> bool {
     if app.live.read(|state| state.account(account).is_some()) {
         return true;
     }

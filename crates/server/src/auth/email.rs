@@ -11,7 +11,7 @@ const LOCAL_BYTES_MAX: usize = 64;
 /// # Errors
 ///
 /// A refusal that says what an address is here.
-pub fn fold(text: Option<&str>) -> Result<String, Problem> {
+pub(crate) fn fold(text: Option<&str>) -> Result<String, Problem> {
     let text = text.ok_or_else(|| Problem::value("email", "required", "is required"))?;
     if is_address(text) {
         Ok(text.to_ascii_lowercase())

@@ -20,17 +20,17 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// The sessions that were revoked a short while ago.
 #[derive(Debug, Default)]
-pub struct Revoked(RwLock<HashMap<Uuid, Instant>>);
+pub(crate) struct Revoked(RwLock<HashMap<Uuid, Instant>>);
 
 impl Revoked {
     /// Tells whether a session was revoked.
     #[must_use]
-    pub fn contains(&self, session: Uuid) -> bool {
+    pub(crate) fn contains(&self, session: Uuid) -> bool {
         self.0.read().contains_key(&session)
     }
 
     /// Remembers a session.
-    pub fn insert(&self, session: Uuid) {
+    pub(crate) fn insert(&self, session: Uuid) {
         let now = Instant::now();
         let mut sessions = self.0.write();
         sessions.insert(session, now);
