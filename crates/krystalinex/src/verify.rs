@@ -41,6 +41,7 @@ pub struct Args {
 /// The configuration is wrong, or the database cannot be read.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let config = args.sources.load(Role::Tool)?;
+    crate::process::start_tool_log(&config);
     let opened = Opened::open(&config).await?;
     let verified = verify(&opened.db, args.journal_only).await;
     opened.close().await?;

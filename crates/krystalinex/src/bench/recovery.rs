@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use engine::{Stamp, State};
 use store::Db;
-use store::projections::Projector;
 use units::Sequence;
 
 use super::core;
 use super::exchange::Exchange;
 use super::machine;
 use super::seed;
+use super::sql;
 use super::stand::Stand;
 use super::table::{Row, Table, Target};
 use crate::verify::stream;
@@ -98,8 +98,7 @@ async fn exchange(
     let from_zero = exchange.ready_after().as_secs_f64();
     table.push(Row::new(SECTION, "ready without a snapshot", from_zero, "s"));
     let started = Instant::now();
-    let projector = Projector::new(db.clone());
-    while projector.progress().await? < head {
+    while sql::projected(db).await? < head {
         ensure!(started.elapsed() < PROJECT_MAX, "the projections do not catch up");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use store::{Connection, Db, DbConfig};
+use units::Sequence;
 
 use super::machine;
 
@@ -70,4 +71,17 @@ pub async fn times(
         *times.entry(name).or_default() += machine::process_time(child);
     }
     Ok(times)
+}
+
+/// Returns the last journal row that is projected.
+///
+/// # Errors
+///
+/// The database does not answer.
+pub async fn projected(db: &Db) -> anyhow::Result<Sequence> {
+    let client = db.get().await?;
+    let text = "SELECT sequence FROM projection_progress WHERE active";
+    let statement = client.prepare_cached(text).await?;
+    let sequence: i64 = client.query_one(&statement, &[]).await?.get(0);
+    Ok(Sequence::new(u64::try_from(sequence)?))
 }

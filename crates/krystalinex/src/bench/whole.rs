@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use store::Db;
-use store::projections::Projector;
 use units::Sequence;
 
 use super::load::{self, Outcome};
@@ -269,7 +268,7 @@ async fn settled(db: &Db) -> anyhow::Result<()> {
 
 async fn places(db: &Db) -> anyhow::Result<(Sequence, Sequence)> {
     let head = store::journal::head(db).await?.map_or(Sequence::new(0), |(head, ..)| head);
-    Ok((head, Projector::new(db.clone()).progress().await?))
+    Ok((head, sql::projected(db).await?))
 }
 
 /// Watches how far the projections are behind: the age of the oldest row that they do not have.

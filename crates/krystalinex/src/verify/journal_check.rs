@@ -329,7 +329,7 @@ mod tests {
         let mut rows = rows();
         rows[3].payload[10] ^= 1;
         let report = verified(&rows);
-        let text = report.first(Area::Chain).expect("it is found");
+        let text = report.first(&Area::Chain).expect("it is found");
         assert!(text.contains("journal row 4 has the hash"), "{text}");
     }
 
@@ -338,7 +338,7 @@ mod tests {
         let mut rows = rows();
         rows.remove(2);
         let report = verified(&rows);
-        assert_eq!(report.first(Area::Chain), Some("row 3 is missing: row 4 follows 2"));
+        assert_eq!(report.first(&Area::Chain), Some("row 3 is missing: row 4 follows 2"));
     }
 
     #[test]
@@ -350,9 +350,9 @@ mod tests {
         rows[last] = seal(&batch, Hash32([7; 32]));
         let report = verified(&rows);
         assert!(
-            report.first(Area::Chain).is_some_and(|text| text.contains("as the hash before it"))
+            report.first(&Area::Chain).is_some_and(|text| text.contains("as the hash before it"))
         );
-        let text = report.first(Area::Decisions).expect("it is found");
+        let text = report.first(&Area::Decisions).expect("it is found");
         assert!(text.contains("decided again it comes to"), "{text}");
     }
 }

@@ -6,7 +6,7 @@ use std::fmt;
 use journal::BadRow;
 
 /// What is verified.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Area {
     /// The rows: gapless, each with the hash of the one before, of one incarnation, in time.
     Chain,
@@ -22,8 +22,10 @@ pub enum Area {
     Snapshots,
     /// The bytes of snapshots, against their own hash.
     SnapshotBytes,
-    /// A projection, by its table.
-    Projection(&'static str),
+    /// The rows of all projections.
+    Projections,
+    /// One projection, by its table.
+    Projection(String),
 }
 
 impl Area {
@@ -48,6 +50,7 @@ impl fmt::Display for Area {
             Self::State => "state invariants",
             Self::Snapshots => "snapshots",
             Self::SnapshotBytes => "snapshot bytes",
+            Self::Projections => "projections",
             Self::Projection(table) => table,
         })
     }
@@ -92,8 +95,8 @@ impl Report {
 
     /// Returns the first fault of an area.
     #[cfg(test)]
-    pub fn first(&self, area: Area) -> Option<&str> {
-        self.findings.get(&area)?.first.as_deref()
+    pub fn first(&self, area: &Area) -> Option<&str> {
+        self.findings.get(area)?.first.as_deref()
     }
 }
 
