@@ -1,0 +1,110 @@
+//! The list of settings: in the environment by these names, in a file by the same in lower case.
+
+/// One setting.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// Its name in the environment.
+    pub name: &'static str,
+    /// What it is where nobody says.
+    pub default: Option<&'static str>,
+    /// Whether its value is never printed.
+    pub secret: bool,
+    /// What it is.
+    pub help: &'static str,
+}
+
+const fn setting(name: &'static str, default: Option<&'static str>, help: &'static str) -> Setting {
+    Setting { name, default, secret: false, help }
+}
+
+const fn secret(name: &'static str, help: &'static str) -> Setting {
+    Setting { name, default: None, secret: true, help }
+}
+
+/// Every setting.
+pub const SETTINGS: &[Setting] = &[
+    setting("NODE_ENV", Some("development"), "environment mode: development, production or test"),
+    setting("PORT", Some("5000"), "the server's port"),
+    setting(
+        "PROCESSOR_PORT",
+        Some("3001"),
+        "the payment processor's port: /health, /ready, /metrics",
+    ),
+    setting("INBOX_PORT", Some("1080"), "the development inbox's port"),
+    secret(
+        "JWT_SECRET",
+        "signing key of access tokens, 32 bytes or more; `up` makes one, but not in production",
+    ),
+    setting(
+        "DB_HOST",
+        Some("localhost"),
+        "PostgreSQL's host or socket directory; `up` runs its own where it is not set",
+    ),
+    setting("DB_PORT", Some("5432"), "PostgreSQL's port"),
+    setting("DB_USER", Some("exchange"), "PostgreSQL's role"),
+    setting("DB_NAME", Some("crypto_exchange"), "PostgreSQL's database"),
+    secret("DB_PASSWORD", "PostgreSQL's password; needed with DB_HOST and by roles started alone"),
+    secret(
+        "RABBITMQ_URL",
+        "the broker, amqp://…; `up` keeps the queue in its process where it is not set",
+    ),
+    setting("KX_DATA_DIR", None, "where an embedded exchange keeps its data"),
+    setting("KX_CONFIG", None, "a TOML file with these settings, in lower case"),
+    setting(
+        "KX_MARKETS",
+        None,
+        "the file of assets, markets and limits; built in where it is not set",
+    ),
+    setting("KX_LISTEN", Some("0.0.0.0"), "the address to listen on"),
+    setting("KX_LOG", Some("info"), "which log lines: a level, or such as info,store=debug"),
+    setting("KX_LOG_FORMAT", Some(""), "json or text; json, but text for `up` in a terminal"),
+    setting(
+        "KX_TRUSTED_PROXIES",
+        Some(""),
+        "addresses whose X-Forwarded-For is believed, with commas between",
+    ),
+    setting(
+        "KX_CORS_ORIGINS",
+        Some(""),
+        "origins of other sites that may call the API, with commas between",
+    ),
+    setting("KX_TLS", Some("false"), "whether browsers reach the server over TLS"),
+    setting("KX_SNAPSHOT_COMMANDS", Some("250000"), "commands between two snapshots of the state"),
+    setting("KX_BATCH_COMMANDS_MAX", Some("512"), "commands that one journal row takes at most"),
+];
+
+/// Variables that begin as ours do and belong to our tests and tools.
+pub(super) const FOREIGN: &[&str] = &["KX_BINARY", "KX_SEED", "KX_KILLS", "KX_FAILPOINTS"];
+
+/// Finds a setting by its name.
+pub(super) fn find(name: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.name == name)
+}
+
+/// Names the setting that was probably meant.
+pub(super) fn nearest(name: &str, lower: bool) -> String {
+    let near = SETTINGS.iter().map(|setting| (distance(name, setting.name), setting.name));
+    match near.min() {
+        Some((distance, near)) if distance <= 3 => {
+            let near = if lower { near.to_ascii_lowercase() } else { near.to_owned() };
+            format!(" (did you mean `{near}`?)")
+        }
+        _ => " (`krystalinex config` lists the settings)".to_owned(),
+    }
+}
+
+/// How many letters must be changed, added or left out to make one of the other (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let change = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
