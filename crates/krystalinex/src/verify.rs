@@ -20,6 +20,8 @@ mod journal_check;
 mod projections;
 mod report;
 pub mod stream;
+#[cfg(test)]
+mod tests;
 
 use journal_check::Walk;
 use report::{Area, Report};
