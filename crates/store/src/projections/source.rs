@@ -1,0 +1,92 @@
+//! The journal, read from its beginning and followed: what a rebuild and a comparison are made from.
+
+use std::sync::Arc;
+
+use engine::State;
+use journal::Applied;
+use units::{Hash32, Sequence};
+
+use super::Projector;
+use crate::{Db, StoreError, journal as stored};
+
+/// Rows that are read at once.
+const ROWS_MAX: usize = 256;
+
+/// How far a long work has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// The last journal row that is done.
+    pub done: Sequence,
+    /// The last journal row there is, or the one to stop at.
+    pub goal: Sequence,
+}
+
+/// A state that follows the journal from row 1.
+pub(super) struct Source {
+    db: Db,
+    state: State,
+    hash: Hash32,
+}
+
+impl Source {
+    pub(super) fn new(db: &Db) -> Self {
+        Self { db: db.clone(), state: State::new(), hash: Hash32::default() }
+    }
+
+    /// Returns the last row that was read.
+    pub(super) fn sequence(&self) -> Sequence {
+        self.state.sequence()
+    }
+
+    /// Returns the hash of that row.
+    pub(super) fn hash(&self) -> Hash32 {
+        self.hash
+    }
+
+    /// Reads, checks and evolves the next rows up to `until`; none: all of them have been read.
+    async fn next(mut self, until: Sequence) -> Result<(Self, Vec<Arc<Applied>>), StoreError> {
+        let after = self.sequence();
+        let left = usize::try_from(until.get().saturating_sub(after.get())).unwrap_or(usize::MAX);
+        let rows = stored::rows_after(&self.db, after, left.min(ROWS_MAX)).await?;
+        // Deciding nothing, but still work: not on a thread that others wait for.
+        let worked = tokio::task::spawn_blocking(move || {
+            let applied: Result<Vec<_>, StoreError> =
+                rows.iter().map(|row| self.follow(row).map(Arc::new)).collect();
+            applied.map(|applied| (self, applied))
+        });
+        worked.await.map_err(|error| {
+            StoreError::Corrupt(format!("a journal row does not fit those before it: {error}"))
+        })?
+    }
+
+    fn follow(&mut self, row: &::journal::Row) -> Result<Applied, StoreError> {
+        if row.previous_hash != self.hash {
+            return Err(StoreError::Corrupt(format!(
+                "journal row {} does not carry the hash of the row before",
+                row.sequence
+            )));
+        }
+        let batch = ::journal::read(row).map_err(|bad| StoreError::Corrupt(bad.to_string()))?;
+        let effects = ::journal::apply(&mut self.state, &batch);
+        self.hash = row.hash;
+        Ok(Applied { batch, hash: row.hash, effects })
+    }
+
+    /// Writes everything up to `until` with a projector, reading ahead while it writes.
+    pub(super) async fn fill(
+        self,
+        projector: &mut Projector,
+        until: Sequence,
+        on_progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<Self, StoreError> {
+        let (mut source, mut batches) = self.next(until).await?;
+        while !batches.is_empty() {
+            let done = source.sequence();
+            let (next, written) = tokio::join!(source.next(until), projector.write(&batches));
+            written?;
+            on_progress(Progress { done, goal: until });
+            (source, batches) = next?;
+        }
+        Ok(source)
+    }
+}
