@@ -2,6 +2,7 @@
 
 // Tests: indexing and plain arithmetic fail loudly enough here.
 
+mod extremes;
 mod naive;
 mod pair;
 mod program;

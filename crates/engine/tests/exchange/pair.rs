@@ -28,13 +28,15 @@ impl Mirror {
         }
         assert!(sums.values().all(|sum| *sum == 0), "every entry's postings sum to zero");
 
+        let mut numbers: BTreeMap<AccountId, Vec<u64>> = BTreeMap::new();
+        let mut number = |account, sequence| numbers.entry(account).or_default().push(sequence);
         for effect in &effects.balances {
             assert_ne!(effect.account, AccountId::OUTSIDE, "the outside world has no wallet");
             self.balances.insert((effect.account, effect.asset), effect.balance);
-            self.count(effect.account, effect.account_sequence);
+            number(effect.account, effect.account_sequence);
         }
         for (_, order) in &effects.orders {
-            self.count(order.account, order.account_sequence);
+            number(order.account, order.account_sequence);
             if matches!(order.status, OrderStatus::Open | OrderStatus::PartiallyFilled) {
                 self.orders.insert(order.id, order.clone());
             } else {
@@ -45,11 +47,19 @@ impl Mirror {
             let last = self.trades.entry(trade.market).or_default();
             assert_eq!(trade.trade_id.get(), *last + 1, "trade ids have no gaps");
             *last = trade.trade_id.get();
-            self.count(trade.taker_account, trade.taker_account_sequence);
-            self.count(trade.maker_account, trade.maker_account_sequence);
+            number(trade.taker_account, trade.taker_account_sequence);
+            number(trade.maker_account, trade.maker_account_sequence);
         }
         for withdrawal in &effects.withdrawals {
-            self.count(withdrawal.account, withdrawal.account_sequence);
+            number(withdrawal.account, withdrawal.account_sequence);
+        }
+        for (account, mut told) in numbers {
+            // Who resumes a stream after a number must be able to tell that nothing is missing.
+            told.sort_unstable();
+            let last = self.account_sequences.entry(account).or_default();
+            let expected: Vec<u64> = (*last + 1..).take(told.len()).collect();
+            assert_eq!(told, expected, "account {account}'s numbers come one by one");
+            *last += told.len() as u64;
         }
         for change in &effects.levels {
             let last = self.update_ids.entry(change.market).or_default();
@@ -61,12 +71,6 @@ impl Mirror {
                 self.levels.remove(&key);
             }
         }
-    }
-
-    /// An account's numbers come one by one, each once; the effects of one command are not in their order across kinds.
-    fn count(&mut self, account: AccountId, sequence: u64) {
-        let last = self.account_sequences.entry(account).or_default();
-        *last = sequence.max(*last);
     }
 
     fn check(&self, state: &State) {
