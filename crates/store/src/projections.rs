@@ -4,7 +4,7 @@
 //! compare-and-set in the writing transaction, so two writers cannot double and a crash cannot skip.
 
 mod candles;
-mod codes;
+pub(crate) mod codes;
 mod compare;
 mod copy;
 mod orders;

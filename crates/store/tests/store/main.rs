@@ -2,5 +2,7 @@
 
 mod cluster;
 mod common;
+mod exchange;
 mod journal;
+mod projections;
 mod snapshots;
