@@ -39,6 +39,12 @@ pub trait ProjectionSink: Send {
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
+impl ProjectionSink for store::projections::Projector {
+    async fn write(&mut self, batches: &[Arc<Applied>]) -> Result<(), StoreError> {
+        Self::write(self, batches).await.map(|_| ())
+    }
+}
+
 /// Where a follower puts its batches.
 pub struct ProjectionFeed {
     sender: mpsc::Sender<(Arc<Applied>, u32)>,

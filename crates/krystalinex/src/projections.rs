@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use follower::{ProjectionFeed, ProjectionWriter};
 use indicatif::{ProgressBar, ProgressStyle};
 use store::Db;
-use store::projections::Projector;
+use store::projections::{Progress, Projector};
 use units::Sequence;
 
 use crate::config::{Role, Sources};
@@ -42,16 +42,16 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let bar = ProgressBar::new(0);
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} rows, {per_sec}, {eta} left");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    let rebuilt = store::projections::rebuild(&opened.db, |progress| {
-        bar.set_length(progress.head.get());
-        bar.set_position(progress.at.get());
-    })
-    .await;
+    let mut show = |progress: Progress| {
+        bar.set_length(progress.goal.get());
+        bar.set_position(progress.done.get());
+    };
+    let rebuilt = store::projections::rebuild(&opened.db, &mut show).await;
     bar.finish_and_clear();
     let closed = opened.close().await;
     let rebuilt = rebuilt?;
     closed?;
-    println!("The projections were rebuilt up to journal row {}.", rebuilt.progress);
+    println!("The projections were rebuilt up to journal row {}.", rebuilt.sequence);
     Ok(ExitCode::SUCCESS)
 }
 
