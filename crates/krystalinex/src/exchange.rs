@@ -48,6 +48,7 @@ pub struct Exchange {
     /// The queue of commands.
     pub queue: InProcessQueue,
     db: Db,
+    status: Arc<Status>,
     sequencer: oneshot::Receiver<Result<(), ProcessorError>>,
     sequencer_stop: CancellationToken,
     follower: JoinHandle<Result<(), FollowError>>,
@@ -71,7 +72,7 @@ impl Exchange {
         let subscriber = Box::new(fan_out.subscriber());
         let sequencer_stop = CancellationToken::new();
         let sequencer =
-            start_sequencer(&db, &settings, &queue, fan_out, status, sequencer_stop.clone())?;
+            start_sequencer(&db, &settings, &queue, fan_out, Arc::clone(&status), sequencer_stop.clone())?;
 
         let projections = match settings.projections {
             true => Some(open_projections(&db).await?),
@@ -103,6 +104,7 @@ impl Exchange {
             live,
             queue,
             db,
+            status,
             sequencer,
             sequencer_stop,
             follower: tokio::spawn(follower.run(follower_stop.clone())),
@@ -114,7 +116,7 @@ impl Exchange {
         })
     }
 
-    /// Waits until the followed state is at the journal's head and the journal has been opened.
+    /// Waits until the sequencer is active and the followed state has its first row, and with it the time.
     ///
     /// # Errors
     ///
@@ -124,7 +126,8 @@ impl Exchange {
             if let Some(reason) = self.live.stopped() {
                 anyhow::bail!("the journal cannot be followed: {reason}");
             }
-            if self.live.has_caught_up() && self.live.read(|state| state.settings().is_some()) {
+            let first = self.status.first_row();
+            if self.status.is_active() && self.live.has_caught_up() && self.live.sequence() >= first {
                 return Ok(());
             }
             tokio::select! {

@@ -225,7 +225,7 @@ impl<'a> Sequencer<'a> {
         let sequence = taken.state.sequence();
         let epoch = taken.appender.epoch();
         status.set_committed(sequence);
-        status.set_active(epoch);
+        status.set_active(epoch, sequence.next());
         tracing::info!(
             epoch,
             sequence = sequence.get(),
@@ -251,6 +251,8 @@ impl<'a> Sequencer<'a> {
     }
 
     async fn run(mut self, shutdown: &CancellationToken) -> Result<(), ProcessorError> {
+        // The first row goes at once, so that everybody learns what time it is.
+        self.tick()?;
         loop {
             self.status.beat();
             self.send()?;

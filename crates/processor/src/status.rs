@@ -19,6 +19,8 @@ pub struct Status {
     standby: AtomicBool,
     epoch: AtomicU64,
     sequence: AtomicU64,
+    /// The first row of this process' last claim.
+    first: AtomicU64,
     /// Milliseconds after `started` since which an append is in flight; 0: none.
     appending_since: AtomicU64,
 }
@@ -32,6 +34,7 @@ impl Default for Status {
             standby: AtomicBool::new(false),
             epoch: AtomicU64::new(0),
             sequence: AtomicU64::new(0),
+            first: AtomicU64::new(0),
             appending_since: AtomicU64::new(0),
         }
     }
@@ -67,6 +70,11 @@ impl Status {
         Sequence::new(self.sequence.load(Relaxed))
     }
 
+    /// Returns the first row of this process' last claim. A follower that has it knows journal time as it is now.
+    pub fn first_row(&self) -> Sequence {
+        Sequence::new(self.first.load(Relaxed))
+    }
+
     fn now(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
@@ -79,7 +87,8 @@ impl Status {
         self.appending_since.store(if appending { self.now().max(1) } else { 0 }, Relaxed);
     }
 
-    pub(crate) fn set_active(&self, epoch: u64) {
+    pub(crate) fn set_active(&self, epoch: u64, first: Sequence) {
+        self.first.store(first.get(), Relaxed);
         self.epoch.store(epoch, Relaxed);
         self.standby.store(false, Relaxed);
         self.active.store(true, Relaxed);

@@ -26,7 +26,10 @@ pub enum LogFormat {
 /// Starts logging to standard output. `filter` is a list such as `info,store=debug`; one that cannot be read counts as
 /// `info`. A second call changes nothing.
 pub fn init(format: LogFormat, service: &'static str, filter: &str) {
-    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    // The driver repeats PostgreSQL's notices, and the pool complains of connections that a restart has cut.
+    let quiet = "tokio_postgres=warn,deadpool=off";
+    let filter =
+        EnvFilter::try_new(format!("{quiet},{filter}")).unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = Lines { format, service };
     // Fails only where a subscriber is installed already, as tests may have done.
     let _ = Registry::default().with(filter).with(lines).try_init();
