@@ -11,17 +11,17 @@ use serde_json::json;
 
 mod append;
 mod core;
-pub mod exchange;
-pub mod flow;
-pub mod http;
+pub(crate) mod exchange;
+pub(crate) mod flow;
+pub(crate) mod http;
 mod load;
 mod machine;
 mod orders;
 mod reads;
 mod recovery;
-pub mod seed;
+pub(crate) mod seed;
 mod sql;
-pub mod stand;
+pub(crate) mod stand;
 mod table;
 mod whole;
 mod yardstick;
@@ -33,7 +33,7 @@ use yardstick::Yardstick;
 
 /// Measures the exchange and prints a table with what should be reached.
 #[derive(Debug, Parser)]
-pub struct Args {
+pub(crate) struct Args {
     /// What to measure; everything where none is given.
     #[arg(value_enum)]
     sections: Vec<Section>,
@@ -69,7 +69,7 @@ enum Section {
 /// # Errors
 ///
 /// A section cannot be measured, or the JSON cannot be written.
-pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let asked = |section| args.sections.is_empty() || args.sections.contains(&section);
     let mut table = Table::default();
     let facts = machine::facts();

@@ -36,7 +36,7 @@ const DIFFERENCES_SHOWN_MAX: usize = 20;
 
 /// Replays a file of recorded orders in a market of its own and reports fills, book and speed.
 #[derive(Debug, Parser)]
-pub struct Args {
+pub(crate) struct Args {
     /// The file; `-` for standard input.
     file: PathBuf,
     /// The file's format; guessed from its first line where it is not given.
@@ -140,7 +140,7 @@ impl Tally {
 /// # Errors
 ///
 /// None: what goes wrong is printed, and the exit code is 2.
-pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let replayed = tokio::task::spawn_blocking(move || replay(&args)).await?;
     Ok(match replayed {
         Ok(code) => code,

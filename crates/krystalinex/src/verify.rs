@@ -19,7 +19,7 @@ use crate::database::Opened;
 mod journal_check;
 mod projections;
 mod report;
-pub mod stream;
+pub(crate) mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -28,7 +28,7 @@ use report::{Area, Report};
 
 /// Verifies a journal and everything that was made from it.
 #[derive(Debug, Parser)]
-pub struct Args {
+pub(crate) struct Args {
     #[command(flatten)]
     sources: Sources,
     /// Leaves the projections out: the journal, the state and the snapshots alone.
@@ -41,7 +41,7 @@ pub struct Args {
 /// # Errors
 ///
 /// The configuration is wrong, or the database cannot be read.
-pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let config = args.sources.load(Role::Tool)?;
     crate::process::start_tool_log(&config);
     let opened = Opened::open(&config).await?;
@@ -54,7 +54,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 /// What a verification came to.
 #[derive(Debug)]
-pub struct Verified {
+pub(crate) struct Verified {
     report: Report,
     commands: u64,
     last: Sequence,
@@ -65,12 +65,12 @@ pub struct Verified {
 
 impl Verified {
     /// Returns whether nothing is wrong.
-    pub fn is_clean(&self) -> bool {
+    pub(crate) fn is_clean(&self) -> bool {
         self.report.is_clean()
     }
 
     /// Returns the commands a second that were read, checked, decided again and applied.
-    pub fn rate(&self) -> f64 {
+    pub(crate) fn rate(&self) -> f64 {
         let commands = f64::from(u32::try_from(self.commands).unwrap_or(u32::MAX));
         commands / self.journal_time.as_secs_f64().max(f64::MIN_POSITIVE)
     }
@@ -102,7 +102,7 @@ impl std::fmt::Display for Verified {
 /// # Errors
 ///
 /// The database cannot be read.
-pub async fn verify(db: &Db, journal_only: bool) -> anyhow::Result<Verified> {
+pub(crate) async fn verify(db: &Db, journal_only: bool) -> anyhow::Result<Verified> {
     let started = Instant::now();
     let mut report = Report::default();
     let walk = walk(db, &mut report).await?;

@@ -21,7 +21,7 @@ const TURN_ROWS: usize = 10;
 /// # Errors
 ///
 /// The database fails.
-pub async fn run(
+pub(crate) async fn run(
     table: &mut Table,
     config: DbConfig,
     commands: usize,

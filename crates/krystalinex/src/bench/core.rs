@@ -24,7 +24,7 @@ const RESTING_ACCOUNTS: u64 = 1_000;
 /// # Errors
 ///
 /// The core refuses the flow.
-pub fn run(table: &mut Table, quick: bool) -> anyhow::Result<()> {
+pub(crate) fn run(table: &mut Table, quick: bool) -> anyhow::Result<()> {
     std::thread::scope(|scope| {
         scope
             .spawn(|| measure(table, quick))
@@ -168,7 +168,7 @@ fn memory(table: &mut Table, quick: bool) -> anyhow::Result<()> {
 }
 
 /// Decides and applies commands in batches as they are made, keeping none.
-pub fn run_streamed(state: &mut State, commands: &mut dyn Iterator<Item = engine::Command>) {
+pub(crate) fn run_streamed(state: &mut State, commands: &mut dyn Iterator<Item = engine::Command>) {
     loop {
         let batch: Vec<_> = (&mut *commands).take(flow::BATCH_COMMANDS).collect();
         if batch.is_empty() {
@@ -180,7 +180,10 @@ pub fn run_streamed(state: &mut State, commands: &mut dyn Iterator<Item = engine
 
 /// Returns the commands that make a state in which `orders` orders of `accounts` accounts rest, at 10,000 prices a
 /// side.
-pub fn resting_commands(orders: usize, accounts: u64) -> impl Iterator<Item = engine::Command> {
+pub(crate) fn resting_commands(
+    orders: usize,
+    accounts: u64,
+) -> impl Iterator<Item = engine::Command> {
     let limits = Limits {
         open_orders_max: u32::MAX,
         orders_per_second_max: 0,

@@ -21,11 +21,11 @@ const STOP_MAX: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_millis(5);
 
 /// The signing key of access tokens: no secret, since the exchange is gone with the bench.
-pub const JWT_SECRET: &str = "of-a-throwaway-exchange-0123456789-abcdef";
+pub(crate) const JWT_SECRET: &str = "of-a-throwaway-exchange-0123456789-abcdef";
 
 /// A running exchange.
 #[derive(Debug)]
-pub struct Exchange {
+pub(crate) struct Exchange {
     child: Child,
     log: PathBuf,
     address: SocketAddr,
@@ -38,7 +38,7 @@ impl Exchange {
     /// # Errors
     ///
     /// It ends, or does not become ready: with the end of its log.
-    pub async fn start(data: &Path, db: Option<&DbConfig>) -> anyhow::Result<Self> {
+    pub(crate) async fn start(data: &Path, db: Option<&DbConfig>) -> anyhow::Result<Self> {
         let started = Instant::now();
         let (port, processor_port, inbox_port) = (free_port()?, free_port()?, free_port()?);
         std::fs::create_dir_all(data)?;
@@ -102,28 +102,28 @@ impl Exchange {
     /// # Errors
     ///
     /// It does not answer.
-    pub async fn get(&self, path: &str) -> anyhow::Result<Reply> {
+    pub(crate) async fn get(&self, path: &str) -> anyhow::Result<Reply> {
         let mut connection = Connection::open(self.address).await?;
         Ok(connection.call(&http::request("GET", path, self.address, None, None)).await?)
     }
 
     /// Returns where its server listens.
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Returns how long it took to become ready.
-    pub fn ready_after(&self) -> Duration {
+    pub(crate) fn ready_after(&self) -> Duration {
         self.ready_after
     }
 
     /// Returns its process id; 0 when it has ended.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id().unwrap_or(0)
     }
 
     /// Returns the end of what it has said.
-    pub fn said(&self) -> String {
+    pub(crate) fn said(&self) -> String {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<_> = text.lines().collect();
         lines[lines.len().saturating_sub(20)..].join("\n")
@@ -134,7 +134,7 @@ impl Exchange {
     /// # Errors
     ///
     /// It does not end, or ends with an error.
-    pub async fn stop(mut self) -> anyhow::Result<()> {
+    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
         let pid = self.child.id().and_then(|pid| i32::try_from(pid).ok());
         if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) {
             rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;

@@ -18,7 +18,7 @@ use units::{
 };
 
 /// Commands of one batch.
-pub const BATCH_COMMANDS: usize = 256;
+pub(crate) const BATCH_COMMANDS: usize = 256;
 /// Journal time between batches: 100,000 commands/s.
 const BATCH_MICROS: u64 = 2_560;
 /// Orders in the book before the measured commands.
@@ -30,16 +30,16 @@ const MARKET: MarketId = MarketId::new(0);
 
 /// Numbers that look random and are the same every time (SplitMix64, Steele et al. 2014).
 #[derive(Clone, Debug)]
-pub struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
     /// Starts from a seed.
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
     /// Returns the next number.
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -48,14 +48,14 @@ impl Random {
     }
 
     /// Returns a number below `bound`.
-    pub fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
 }
 
 /// What a command does to a bare book.
 #[derive(Clone, Copy, Debug)]
-pub enum BookOp {
+pub(crate) enum BookOp {
     /// An order: takes what its limit allows; the rest rests under `number`, or is dropped.
     Place {
         /// The order's number, or `u32::MAX` where the rest is dropped.
@@ -76,7 +76,7 @@ pub enum BookOp {
 
 /// The flow.
 #[derive(Debug)]
-pub struct Flow {
+pub(crate) struct Flow {
     /// What makes the exchange and fills the book; not measured.
     pub opening: Vec<Command>,
     /// What is measured.
@@ -86,14 +86,14 @@ pub struct Flow {
 }
 
 /// Opens the next batch of a state that is not followed by anybody.
-pub fn open_batch(state: &mut State) {
+pub(crate) fn open_batch(state: &mut State) {
     let sequence = state.sequence().next();
     let time = Time::from_micros(sequence.get().saturating_mul(BATCH_MICROS));
     state.open_batch(Stamp { sequence, time });
 }
 
 /// Decides and applies commands in batches.
-pub fn run(state: &mut State, commands: &[Command], observer: &mut impl Observer) {
+pub(crate) fn run(state: &mut State, commands: &[Command], observer: &mut impl Observer) {
     for batch in commands.chunks(BATCH_COMMANDS) {
         open_batch(state);
         for command in batch {
@@ -103,7 +103,7 @@ pub fn run(state: &mut State, commands: &[Command], observer: &mut impl Observer
 }
 
 /// Wraps an action as a command from outside.
-pub fn command(id: u128, action: Action) -> Command {
+pub(crate) fn command(id: u128, action: Action) -> Command {
     Command {
         // As a UUIDv7 spreads: the time in front, random bits behind.
         id: CommandId::new(
@@ -118,7 +118,7 @@ pub fn command(id: u128, action: Action) -> Command {
 }
 
 /// What makes the exchange: assets, one market with fees and a band, `accounts` funded accounts.
-pub fn opening(accounts: u64, limits: Limits) -> Vec<Action> {
+pub(crate) fn opening(accounts: u64, limits: Limits) -> Vec<Action> {
     let asset =
         |symbol: &str, scale| AssetConfig { symbol: symbol.into(), scale, transfer_scale: scale };
     let mut actions = vec![
@@ -164,7 +164,7 @@ fn market() -> MarketConfig {
 }
 
 /// A limit order.
-pub fn limit_order(
+pub(crate) fn limit_order(
     account: u64,
     side: Side,
     price: PriceTicks,
@@ -217,7 +217,7 @@ impl Flow {
     /// # Errors
     ///
     /// The core refuses what the flow is made of.
-    pub fn new(commands: usize, seed: u64) -> anyhow::Result<Self> {
+    pub(crate) fn new(commands: usize, seed: u64) -> anyhow::Result<Self> {
         let mut maker = Maker {
             state: State::new(),
             random: Random::new(seed),

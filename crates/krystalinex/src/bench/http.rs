@@ -16,7 +16,7 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// An answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reply {
+pub(crate) struct Reply {
     /// The status.
     pub status: u16,
     /// The body.
@@ -29,7 +29,7 @@ impl Reply {
     /// # Errors
     ///
     /// The body is none, or the status is not 2xx: with the body's text.
-    pub fn json(&self) -> anyhow::Result<serde_json::Value> {
+    pub(crate) fn json(&self) -> anyhow::Result<serde_json::Value> {
         let text = String::from_utf8_lossy(&self.body);
         if !(200..300).contains(&self.status) {
             anyhow::bail!("HTTP {}: {text}", self.status);
@@ -47,7 +47,7 @@ struct Head {
 }
 
 /// Makes a request's bytes.
-pub fn request(
+pub(crate) fn request(
     method: &str,
     path: &str,
     host: SocketAddr,
@@ -99,7 +99,7 @@ fn bad(what: &str) -> io::Error {
 
 /// A connection that waits for answers without a thread.
 #[derive(Debug)]
-pub struct Connection {
+pub(crate) struct Connection {
     stream: tokio::net::TcpStream,
     buffer: Vec<u8>,
 }
@@ -110,18 +110,18 @@ impl Connection {
     /// # Errors
     ///
     /// Nobody listens there.
-    pub async fn open(address: SocketAddr) -> io::Result<Self> {
+    pub(crate) async fn open(address: SocketAddr) -> io::Result<Self> {
         let stream = tokio::net::TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         Ok(Self { stream, buffer: Vec::with_capacity(16 * 1024) })
     }
 
-    /// Sends a request and returns its answer's status; the body is in [`Connection::body`].
+    /// Sends a request and returns its answer's status; the body is dropped.
     ///
     /// # Errors
     ///
     /// The connection is lost, or the answer is none.
-    pub async fn send(&mut self, request: &[u8]) -> io::Result<u16> {
+    pub(crate) async fn send(&mut self, request: &[u8]) -> io::Result<u16> {
         self.buffer.clear();
         self.stream.write_all(request).await?;
         loop {
@@ -140,17 +140,12 @@ impl Connection {
         }
     }
 
-    /// Returns the last answer's body.
-    pub fn body(&self) -> &[u8] {
-        &self.buffer
-    }
-
     /// Sends a request and returns the whole answer.
     ///
     /// # Errors
     ///
     /// The connection is lost, or the answer is none.
-    pub async fn call(&mut self, request: &[u8]) -> io::Result<Reply> {
+    pub(crate) async fn call(&mut self, request: &[u8]) -> io::Result<Reply> {
         let status = self.send(request).await?;
         Ok(Reply { status, body: self.buffer.clone() })
     }
@@ -158,7 +153,7 @@ impl Connection {
 
 /// A connection that blocks its thread.
 #[derive(Debug)]
-pub struct Blocking {
+pub(crate) struct Blocking {
     stream: std::net::TcpStream,
     buffer: Vec<u8>,
 }
@@ -169,7 +164,7 @@ impl Blocking {
     /// # Errors
     ///
     /// Nobody listens there.
-    pub fn open(address: SocketAddr) -> io::Result<Self> {
+    pub(crate) fn open(address: SocketAddr) -> io::Result<Self> {
         let stream = std::net::TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(REPLY_TIMEOUT))?;
@@ -181,7 +176,7 @@ impl Blocking {
     /// # Errors
     ///
     /// The connection is lost, or the answer is none.
-    pub fn call(&mut self, request: &[u8]) -> io::Result<Reply> {
+    pub(crate) fn call(&mut self, request: &[u8]) -> io::Result<Reply> {
         self.buffer.clear();
         self.stream.write_all(request)?;
         let mut piece = [0; 16 * 1024];

@@ -15,11 +15,11 @@ use super::http::Connection;
 use super::machine;
 
 /// What one connection sends, round and round.
-pub type Script = Vec<Vec<u8>>;
+pub(crate) type Script = Vec<Vec<u8>>;
 
 /// What came of a load.
 #[derive(Debug, Default)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// Latencies of answered requests, in milliseconds.
     pub latencies_ms: Vec<f64>,
     /// Answers by status; 0: no answer.
@@ -32,32 +32,32 @@ pub struct Outcome {
 
 impl Outcome {
     /// Returns the requests that were answered with 2xx.
-    pub fn done(&self) -> u64 {
+    pub(crate) fn done(&self) -> u64 {
         self.statuses.range(200..300).map(|(_, count)| count).sum()
     }
 
     /// Returns the others.
-    pub fn errors(&self) -> u64 {
+    pub(crate) fn errors(&self) -> u64 {
         self.statuses.values().sum::<u64>() - self.done()
     }
 
     /// Returns answered requests a second.
-    pub fn rate(&self) -> f64 {
+    pub(crate) fn rate(&self) -> f64 {
         machine::ratio(self.done(), 1) / self.elapsed.as_secs_f64().max(f64::MIN_POSITIVE)
     }
 
     /// Returns the generator's processor time per request, in microseconds.
-    pub fn cpu_micros(&self) -> f64 {
+    pub(crate) fn cpu_micros(&self) -> f64 {
         self.cpu.as_secs_f64() * 1e6 / machine::ratio(self.done().max(1), 1)
     }
 
     /// Returns the latency that `share` of the requests are at or below, in milliseconds.
-    pub fn latency_ms(&self, share: f64) -> f64 {
+    pub(crate) fn latency_ms(&self, share: f64) -> f64 {
         machine::quantile(&self.latencies_ms, share)
     }
 
     /// Says which answers were no success.
-    pub fn errors_text(&self) -> String {
+    pub(crate) fn errors_text(&self) -> String {
         let bad = self.statuses.iter().filter(|(status, _)| !(200..300).contains(*status));
         bad.map(|(status, count)| format!("{count} × {status}")).collect::<Vec<_>>().join(", ")
     }
@@ -68,7 +68,7 @@ impl Outcome {
 /// # Errors
 ///
 /// The thread cannot be started.
-pub async fn run(
+pub(crate) async fn run(
     address: SocketAddr,
     scripts: Vec<Script>,
     duration: Duration,

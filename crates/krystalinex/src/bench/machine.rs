@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 /// Returns what a reader must know of the machine to compare.
-pub fn facts() -> Value {
+pub(crate) fn facts() -> Value {
     let line = |path: &str, key: &str| -> Option<String> {
         let text = fs::read_to_string(path).ok()?;
         let line = text.lines().find(|line| line.starts_with(key))?;
@@ -26,7 +26,7 @@ pub fn facts() -> Value {
 
 /// The processor time of the whole machine, in ticks: all, and what the host withheld.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Stolen {
+pub(crate) struct Stolen {
     all: u64,
     steal: u64,
     idle: u64,
@@ -34,7 +34,7 @@ pub struct Stolen {
 
 impl Stolen {
     /// Reads the counters now.
-    pub fn now() -> Self {
+    pub(crate) fn now() -> Self {
         let text = fs::read_to_string("/proc/stat").unwrap_or_default();
         let line = text.lines().next().unwrap_or_default();
         let fields: Vec<u64> =
@@ -45,7 +45,7 @@ impl Stolen {
     }
 
     /// Returns the per cent of the machine's time since then that was withheld, and that was idle.
-    pub fn since(self) -> (f64, f64) {
+    pub(crate) fn since(self) -> (f64, f64) {
         let now = Self::now();
         let all = (now.all.saturating_sub(self.all)).max(1);
         let share = |part: u64| 100.0 * ratio(part, all);
@@ -54,13 +54,13 @@ impl Stolen {
 }
 
 /// Returns `part / whole`.
-pub fn ratio(part: u64, whole: u64) -> f64 {
+pub(crate) fn ratio(part: u64, whole: u64) -> f64 {
     let (part, whole) = (part as f64, whole as f64);
     if whole > 0.0 { part / whole } else { 0.0 }
 }
 
 /// Returns a process's resident memory in bytes; 0 where it is gone.
-pub fn resident_bytes(pid: u32) -> u64 {
+pub(crate) fn resident_bytes(pid: u32) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = text.lines().find(|line| line.starts_with("VmRSS:"));
     let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
@@ -68,10 +68,10 @@ pub fn resident_bytes(pid: u32) -> u64 {
 }
 
 /// Processor time by thread name.
-pub type ThreadTimes = BTreeMap<String, Duration>;
+pub(crate) type ThreadTimes = BTreeMap<String, Duration>;
 
 /// Returns the processor time that the threads of a process have used, summed by name without trailing numbers.
-pub fn thread_times(pid: u32) -> ThreadTimes {
+pub(crate) fn thread_times(pid: u32) -> ThreadTimes {
     let mut times = ThreadTimes::new();
     let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return times };
     for task in tasks.flatten() {
@@ -86,12 +86,12 @@ pub fn thread_times(pid: u32) -> ThreadTimes {
 }
 
 /// Returns the processor time that a process and all its threads have used.
-pub fn process_time(pid: u32) -> Duration {
+pub(crate) fn process_time(pid: u32) -> Duration {
     thread_times(pid).values().sum()
 }
 
 /// Returns the processes whose parent is `pid`.
-pub fn children(pid: u32) -> Vec<u32> {
+pub(crate) fn children(pid: u32) -> Vec<u32> {
     let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
     let parent = |child: u32| -> Option<u32> {
         let text = fs::read_to_string(format!("/proc/{child}/stat")).ok()?;
@@ -105,12 +105,12 @@ pub fn children(pid: u32) -> Vec<u32> {
 }
 
 /// Returns the median.
-pub fn median(values: &[f64]) -> f64 {
+pub(crate) fn median(values: &[f64]) -> f64 {
     quantile(values, 0.5)
 }
 
 /// Returns the value that `share` of the values are at or below.
-pub fn quantile(values: &[f64], share: f64) -> f64 {
+pub(crate) fn quantile(values: &[f64], share: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let last = sorted.len().saturating_sub(1);

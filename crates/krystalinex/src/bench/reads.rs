@@ -23,7 +23,7 @@ const CONNECTIONS: usize = 64;
 /// # Errors
 ///
 /// The exchange does not answer.
-pub async fn run(table: &mut Table, loaded: &Loaded, quick: bool) -> anyhow::Result<()> {
+pub(crate) async fn run(table: &mut Table, loaded: &Loaded, quick: bool) -> anyhow::Result<()> {
     let (pairs, time) = match quick {
         true => (2, Duration::from_secs(2)),
         false => (5, Duration::from_secs(5)),

@@ -25,7 +25,7 @@ const PROJECT_MAX: Duration = Duration::from_secs(900);
 /// # Errors
 ///
 /// The database or the exchange fails.
-pub async fn run(table: &mut Table, stand: &Stand, quick: bool) -> anyhow::Result<()> {
+pub(crate) async fn run(table: &mut Table, stand: &Stand, quick: bool) -> anyhow::Result<()> {
     let (orders, accounts) = if quick { (100_000, 10_000) } else { (1_000_000, 100_000) };
     let config = stand.database().await?;
     let db = Db::connect(config.clone()).await?;
@@ -118,7 +118,7 @@ async fn exchange(
 /// # Errors
 ///
 /// The exchange does not start or stop.
-pub async fn start(table: &mut Table, quick: bool) -> anyhow::Result<()> {
+pub(crate) async fn start(table: &mut Table, quick: bool) -> anyhow::Result<()> {
     let runs = if quick { 1 } else { 5 };
     let (mut cold, mut warm, mut idle) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..runs {

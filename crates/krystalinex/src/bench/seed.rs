@@ -15,11 +15,11 @@ use uuid::Uuid;
 use super::orders::User;
 
 /// Commands of one row.
-pub const ROW_COMMANDS: usize = 512;
+pub(crate) const ROW_COMMANDS: usize = 512;
 
 /// Decides commands and writes them down as rows, each with the hash of the one before.
 #[derive(Debug)]
-pub struct Scribe {
+pub(crate) struct Scribe {
     state: State,
     previous: Hash32,
     incarnation: u64,
@@ -28,7 +28,7 @@ pub struct Scribe {
 
 impl Scribe {
     /// Begins a journal.
-    pub fn new(incarnation: u64, epoch: u64) -> Self {
+    pub(crate) fn new(incarnation: u64, epoch: u64) -> Self {
         Self { state: State::new(), previous: Hash32::default(), incarnation, epoch }
     }
 
@@ -37,7 +37,7 @@ impl Scribe {
     /// # Errors
     ///
     /// The core refuses one.
-    pub fn row(&mut self, time: Time, commands: Vec<Command>) -> anyhow::Result<Row> {
+    pub(crate) fn row(&mut self, time: Time, commands: Vec<Command>) -> anyhow::Result<Row> {
         let sequence = self.state.sequence().next();
         let time = time.max(self.state.time());
         self.state.open_batch(Stamp { sequence, time });
@@ -61,13 +61,13 @@ impl Scribe {
     }
 
     /// Returns the state after the last row.
-    pub fn state(&self) -> &State {
+    pub(crate) fn state(&self) -> &State {
         &self.state
     }
 }
 
 /// Wraps an action as a command of now.
-pub fn command(action: Action) -> Command {
+pub(crate) fn command(action: Action) -> Command {
     Command {
         id: CommandId::new(Uuid::now_v7().as_u128()),
         body_hash: 0,
@@ -83,7 +83,7 @@ pub fn command(action: Action) -> Command {
 /// # Errors
 ///
 /// The core refuses a command, or the database does.
-pub async fn journal(
+pub(crate) async fn journal(
     db: &Db,
     incarnation: u64,
     mut commands: impl Iterator<Item = Command>,
@@ -101,7 +101,7 @@ pub async fn journal(
 }
 
 /// Returns the wall clock's time.
-pub fn now() -> Time {
+pub(crate) fn now() -> Time {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Time::from_micros(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
 }
@@ -111,7 +111,7 @@ pub fn now() -> Time {
 /// # Errors
 ///
 /// The database does not take them.
-pub async fn users(db: &Db, count: usize) -> anyhow::Result<Vec<User>> {
+pub(crate) async fn users(db: &Db, count: usize) -> anyhow::Result<Vec<User>> {
     let mut users = Vec::with_capacity(count);
     for number in 0..count {
         let id = Uuid::now_v7();

@@ -10,7 +10,7 @@ use units::Sequence;
 use super::machine;
 
 /// Rows of given bytes, one transaction each, as plainly as it can be done.
-pub struct Plain {
+pub(crate) struct Plain {
     connection: Connection,
     insert: tokio_postgres::Statement,
     next: i64,
@@ -22,7 +22,7 @@ impl Plain {
     /// # Errors
     ///
     /// The database does not take it.
-    pub async fn new(db: &Db) -> anyhow::Result<Self> {
+    pub(crate) async fn new(db: &Db) -> anyhow::Result<Self> {
         let connection = db.dedicated().await?;
         connection
             .batch_execute(
@@ -40,7 +40,7 @@ impl Plain {
     /// # Errors
     ///
     /// The database does not take it.
-    pub async fn insert(&mut self, payload: &[u8]) -> anyhow::Result<()> {
+    pub(crate) async fn insert(&mut self, payload: &[u8]) -> anyhow::Result<()> {
         self.next += 1;
         self.connection.execute(&self.insert, &[&self.next, &payload]).await?;
         Ok(())
@@ -52,7 +52,7 @@ impl Plain {
 /// # Errors
 ///
 /// The database does not answer.
-pub async fn times(
+pub(crate) async fn times(
     config: &DbConfig,
     postmaster: u32,
 ) -> anyhow::Result<BTreeMap<String, Duration>> {
@@ -78,7 +78,7 @@ pub async fn times(
 /// # Errors
 ///
 /// The database does not answer.
-pub async fn projected(db: &Db) -> anyhow::Result<Sequence> {
+pub(crate) async fn projected(db: &Db) -> anyhow::Result<Sequence> {
     let client = db.get().await?;
     let text = "SELECT sequence FROM projection_progress WHERE active";
     let statement = client.prepare_cached(text).await?;

@@ -11,16 +11,16 @@ use store::cluster::{Options, Throwaway};
 use store::{Db, DbConfig};
 
 use super::exchange::{Exchange, JWT_SECRET};
-pub use super::orders::now_seconds;
+pub(crate) use super::orders::now_seconds;
 use super::orders::{self, User};
 use super::seed;
 
 /// Users of a loaded exchange.
-const USERS: usize = 400;
+const USERS: usize = 800;
 
 /// The cluster.
 #[derive(Debug)]
-pub struct Stand {
+pub(crate) struct Stand {
     cluster: Throwaway,
 }
 
@@ -30,14 +30,14 @@ impl Stand {
     /// # Errors
     ///
     /// PostgreSQL is not there, or does not start.
-    pub async fn start() -> anyhow::Result<Self> {
+    pub(crate) async fn start() -> anyhow::Result<Self> {
         let options = Options { durable: true, ..Options::default() };
         let cluster = Throwaway::start_with(options).await.context("no cluster to measure on")?;
         Ok(Self { cluster })
     }
 
     /// Returns where the cluster is.
-    pub fn config(&self) -> DbConfig {
+    pub(crate) fn config(&self) -> DbConfig {
         self.cluster.cluster().config()
     }
 
@@ -46,19 +46,19 @@ impl Stand {
     /// # Errors
     ///
     /// The cluster does not.
-    pub async fn database(&self) -> anyhow::Result<DbConfig> {
+    pub(crate) async fn database(&self) -> anyhow::Result<DbConfig> {
         Ok(self.cluster.database().await?)
     }
 
     /// Returns the postmaster's process id.
-    pub fn postmaster(&self) -> u32 {
+    pub(crate) fn postmaster(&self) -> u32 {
         u32::try_from(self.cluster.cluster().pid()).unwrap_or(0)
     }
 }
 
 /// An exchange with users who have money, in a database of its own.
 #[derive(Debug)]
-pub struct Loaded {
+pub(crate) struct Loaded {
     /// The exchange.
     pub exchange: Exchange,
     /// Its database.
@@ -73,7 +73,7 @@ impl Loaded {
     /// # Errors
     ///
     /// The database or the exchange does not start.
-    pub async fn start(stand: &Stand, data: &Path) -> anyhow::Result<Self> {
+    pub(crate) async fn start(stand: &Stand, data: &Path) -> anyhow::Result<Self> {
         let config = stand.database().await?;
         let db = Db::connect(config.clone()).await?;
         store::migrate::run(&db).await?;
@@ -92,6 +92,6 @@ impl Loaded {
 /// # Errors
 ///
 /// The bench's own key is refused: a defect.
-pub fn tokens() -> anyhow::Result<Tokens> {
+pub(crate) fn tokens() -> anyhow::Result<Tokens> {
     Ok(Tokens::new(&JwtSecret::new(JWT_SECRET)?))
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 /// What a value should reach.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Target {
+pub(crate) enum Target {
     /// This or more.
     AtLeast(f64),
     /// This or less.
@@ -31,7 +31,7 @@ impl Target {
 
 /// One result.
 #[derive(Clone, Debug)]
-pub struct Row {
+pub(crate) struct Row {
     section: &'static str,
     what: String,
     value: f64,
@@ -42,7 +42,7 @@ pub struct Row {
 
 impl Row {
     /// Makes a row without a target.
-    pub fn new(
+    pub(crate) fn new(
         section: &'static str,
         what: impl Into<String>,
         value: f64,
@@ -52,13 +52,13 @@ impl Row {
     }
 
     /// Adds what the value should reach.
-    pub fn reach(mut self, target: Target) -> Self {
+    pub(crate) fn reach(mut self, target: Target) -> Self {
         self.target = Some(target);
         self
     }
 
     /// Adds a remark.
-    pub fn note(mut self, note: impl Into<String>) -> Self {
+    pub(crate) fn note(mut self, note: impl Into<String>) -> Self {
         self.note = note.into();
         self
     }
@@ -85,29 +85,29 @@ impl Row {
 
 /// All results.
 #[derive(Debug, Default)]
-pub struct Table {
+pub(crate) struct Table {
     rows: Vec<Row>,
 }
 
 impl Table {
     /// Adds a result and prints it at once, so that a long run shows how far it is.
-    pub fn push(&mut self, row: Row) {
+    pub(crate) fn push(&mut self, row: Row) {
         eprintln!("  {} {}: {} {}", row.section, row.what, number(row.value, row.unit), row.unit);
         self.rows.push(row);
     }
 
     /// Returns the rows as JSON.
-    pub fn json(&self) -> Vec<Value> {
+    pub(crate) fn json(&self) -> Vec<Value> {
         self.rows.iter().map(Row::json).collect()
     }
 
     /// Returns the results that miss their target.
-    pub fn missed(&self) -> usize {
+    pub(crate) fn missed(&self) -> usize {
         self.rows.iter().filter(|row| row.verdict() == "below").count()
     }
 
     /// Returns the table as Markdown.
-    pub fn markdown(&self) -> String {
+    pub(crate) fn markdown(&self) -> String {
         let mut text = String::from("| section | what | value | target | | note |\n");
         text.push_str("| --- | --- | ---: | ---: | --- | --- |\n");
         for row in &self.rows {

@@ -24,7 +24,7 @@ const LAG_SECONDS_MAX: f64 = 2.0;
 
 /// How long and how often.
 #[derive(Clone, Copy, Debug)]
-pub struct Effort {
+pub(crate) struct Effort {
     /// Pairs of ours and the yardstick.
     pub pairs: usize,
     /// How long each half goes on.
@@ -33,7 +33,7 @@ pub struct Effort {
 
 impl Effort {
     /// Chooses the effort.
-    pub fn new(quick: bool) -> Self {
+    pub(crate) fn new(quick: bool) -> Self {
         match quick {
             true => Self { pairs: 2, time: Duration::from_secs(5) },
             false => Self { pairs: 5, time: Duration::from_secs(15) },
@@ -78,7 +78,7 @@ impl Series {
 /// # Errors
 ///
 /// The exchange or the yardstick fails.
-pub async fn run(
+pub(crate) async fn run(
     table: &mut Table,
     stand: &Stand,
     loaded: &Loaded,
@@ -224,7 +224,7 @@ fn shares(table: &mut Table, stand: &Stand, series: &Series) {
 /// # Errors
 ///
 /// The exchange or the yardstick fails.
-pub async fn single(
+pub(crate) async fn single(
     table: &mut Table,
     stand: &Stand,
     loaded: &Loaded,

@@ -15,7 +15,7 @@ const DATABASE: &str = "yardstick";
 
 /// pgbench on one cluster.
 #[derive(Debug)]
-pub struct Yardstick {
+pub(crate) struct Yardstick {
     program: PathBuf,
     config: DbConfig,
     logs: tempfile::TempDir,
@@ -23,7 +23,7 @@ pub struct Yardstick {
 
 /// What one run came to.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Run {
+pub(crate) struct Run {
     /// Transactions a second.
     pub rate: f64,
     /// The average latency, in milliseconds.
@@ -40,7 +40,7 @@ impl Yardstick {
     /// # Errors
     ///
     /// pgbench is not installed, or the database cannot be made.
-    pub async fn new(config: &DbConfig) -> anyhow::Result<Self> {
+    pub(crate) async fn new(config: &DbConfig) -> anyhow::Result<Self> {
         let program = find().context("pgbench was not found beside PostgreSQL's programs")?;
         let logs = tempfile::tempdir().context("cannot make a temporary folder")?;
         config
@@ -59,7 +59,7 @@ impl Yardstick {
     /// # Errors
     ///
     /// pgbench fails.
-    pub async fn run(&self, clients: u32, time: Duration) -> anyhow::Result<Run> {
+    pub(crate) async fn run(&self, clients: u32, time: Duration) -> anyhow::Result<Run> {
         let prefix = self.logs.path().join("latency");
         let jobs = clients.min(2).to_string();
         let (clients, seconds) = (clients.to_string(), time.as_secs().max(1).to_string());

@@ -13,7 +13,7 @@ use super::order_flow::parse_side;
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Message<'a> {
+pub(crate) struct Message<'a> {
     /// The feed's own number.
     pub sequence: u64,
     /// Whether it is part of the snapshot: its time is empty.
@@ -24,7 +24,7 @@ pub struct Message<'a> {
 
 /// What a message says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Body<'a> {
+pub(crate) enum Body<'a> {
     /// A new order: to be fed.
     Received {
         /// The order.
@@ -80,7 +80,7 @@ pub enum Body<'a> {
 
 impl Body<'_> {
     /// Returns the order that it is about; a match is about two.
-    pub fn order(&self) -> Option<&str> {
+    pub(crate) fn order(&self) -> Option<&str> {
         match self {
             Self::Received { order, .. }
             | Self::Open { order, .. }
@@ -93,7 +93,7 @@ impl Body<'_> {
 
 /// A new order's kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Received {
+pub(crate) enum Received {
     /// A limit order.
     Limit {
         /// Its limit.
@@ -147,7 +147,7 @@ struct Raw<'a> {
 /// # Errors
 ///
 /// What is wrong with it.
-pub fn parse(line: &[u8]) -> Result<Message<'_>, String> {
+pub(crate) fn parse(line: &[u8]) -> Result<Message<'_>, String> {
     let start = line.iter().position(|&byte| byte == b'{').ok_or("no JSON object")?;
     let raw: Raw<'_> = serde_json::from_slice(&line[start..]).map_err(|error| error.to_string())?;
     let body = parse_body(&raw)?;

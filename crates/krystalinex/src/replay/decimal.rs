@@ -5,18 +5,18 @@
 use std::fmt;
 
 /// The most decimals that a number may have: the finest scale of an asset.
-pub const SCALE_MAX: u8 = 30;
+pub(crate) const SCALE_MAX: u8 = 30;
 
 /// A non-negative decimal number: `units × 10^-scale`, without trailing zeros behind the point.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Decimal {
+pub(crate) struct Decimal {
     units: u128,
     scale: u8,
 }
 
 /// A number as it stood in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Written {
+pub(crate) struct Written {
     /// The number.
     pub value: Decimal,
     /// The digits behind its point as they were written, trailing zeros included.
@@ -25,23 +25,23 @@ pub struct Written {
 
 impl Decimal {
     /// Returns the digits behind the point.
-    pub fn scale(self) -> u8 {
+    pub(crate) fn scale(self) -> u8 {
         self.scale
     }
 
     /// Tells whether it is zero.
-    pub fn is_zero(self) -> bool {
+    pub(crate) fn is_zero(self) -> bool {
         self.units == 0
     }
 
     /// Returns the number in units of `10^-scale`; `None` where it is finer than that or does not fit.
-    pub fn units_at(self, scale: u8) -> Option<u128> {
+    pub(crate) fn units_at(self, scale: u8) -> Option<u128> {
         let lift = scale.checked_sub(self.scale)?;
         self.units.checked_mul(power_of_ten(lift)?)
     }
 
     /// Wraps `units × 10^-scale`.
-    pub fn new(mut units: u128, mut scale: u8) -> Self {
+    pub(crate) fn new(mut units: u128, mut scale: u8) -> Self {
         while scale > 0 && units.is_multiple_of(10) {
             units /= 10;
             scale -= 1;
@@ -54,7 +54,7 @@ impl Decimal {
     /// # Errors
     ///
     /// What is wrong with it, in words that follow "the price" or "the quantity".
-    pub fn parse(text: &[u8]) -> Result<Written, &'static str> {
+    pub(crate) fn parse(text: &[u8]) -> Result<Written, &'static str> {
         let (digits, exponent) = match text.iter().position(|byte| matches!(byte, b'e' | b'E')) {
             Some(at) => (&text[..at], parse_exponent(&text[at + 1..])?),
             None => (text, 0),
@@ -111,7 +111,7 @@ fn parse_digits(text: &[u8]) -> Result<(u128, u8), &'static str> {
 }
 
 /// Returns `10^exponent`; `None` where it does not fit.
-pub fn power_of_ten(exponent: u8) -> Option<u128> {
+pub(crate) fn power_of_ten(exponent: u8) -> Option<u128> {
     10_u128.checked_pow(u32::from(exponent))
 }
 
@@ -133,7 +133,7 @@ fn plain(units: u128, scale: u8) -> String {
 
 /// A tick or a lot: the step that numbers are counted in, and how counts are written again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Step {
+pub(crate) struct Step {
     units: u128,
     scale: u8,
     /// Decimals that every number is written with; `None`: as many as it needs.
@@ -142,22 +142,22 @@ pub struct Step {
 
 impl Step {
     /// Makes a step of `size`; `None` for zero.
-    pub fn new(size: Decimal, fixed: Option<u8>) -> Option<Self> {
+    pub(crate) fn new(size: Decimal, fixed: Option<u8>) -> Option<Self> {
         (!size.is_zero()).then_some(Self { units: size.units, scale: size.scale, fixed })
     }
 
     /// Returns the step itself.
-    pub fn size(self) -> Decimal {
+    pub(crate) fn size(self) -> Decimal {
         Decimal::new(self.units, self.scale)
     }
 
     /// Returns the size in units of `10^-scale`, and that scale.
-    pub fn parts(self) -> (u128, u8) {
+    pub(crate) fn parts(self) -> (u128, u8) {
         (self.units, self.scale)
     }
 
     /// Counts `value` in whole steps; `None` where it is off the grid or does not fit 64 bits.
-    pub fn count(self, value: Decimal) -> Option<u64> {
+    pub(crate) fn count(self, value: Decimal) -> Option<u64> {
         let units = value.units_at(self.scale)?;
         if !units.is_multiple_of(self.units) {
             return None;
@@ -166,14 +166,14 @@ impl Step {
     }
 
     /// Returns the number of `count` steps.
-    pub fn value(self, count: u128) -> Decimal {
+    pub(crate) fn value(self, count: u128) -> Decimal {
         let units = self.units.checked_mul(count).expect("counts × steps fit 128 bits");
         Decimal::new(units, self.scale)
     }
 
     /// Writes the number of `count` steps in the form of the file: plain, with the file's fixed number of
     /// decimals where it had one, else without trailing zeros.
-    pub fn text(self, count: u128) -> String {
+    pub(crate) fn text(self, count: u128) -> String {
         let value = self.value(count);
         match self.fixed.and_then(|fixed| Some((value.units_at(fixed)?, fixed))) {
             Some((units, fixed)) => plain(units, fixed),
@@ -184,7 +184,7 @@ impl Step {
 
 /// What a column of numbers has in common: the step of its grid and the form it is written in.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Column {
+pub(crate) struct Column {
     scale: u8,
     /// The greatest common divisor, in units of `10^-scale`.
     divisor: u128,
@@ -199,7 +199,7 @@ impl Column {
     /// # Errors
     ///
     /// What is wrong with it beside those before it, in words.
-    pub fn add(&mut self, written: Written) -> Result<(), &'static str> {
+    pub(crate) fn add(&mut self, written: Written) -> Result<(), &'static str> {
         const TOO_WIDE: &str = "has too many digits beside the others of its column";
         let Written { value, decimals } = written;
         if value.scale > self.scale {
@@ -219,7 +219,7 @@ impl Column {
 
     /// Returns the step of the column: the power of ten of its finest number, or the greatest common divisor of
     /// all where the greatest number would not fit 64 bits else; 1 for a column without numbers.
-    pub fn step(&self) -> Option<Step> {
+    pub(crate) fn step(&self) -> Option<Step> {
         let fixed = self.decimals.filter(|_| !self.mixed);
         let fine = Step { units: 1, scale: self.scale, fixed };
         if fine.count(self.greatest).is_some() {
@@ -230,7 +230,7 @@ impl Column {
     }
 
     /// Returns the step `size` with the column's form.
-    pub fn step_of(&self, size: Decimal) -> Option<Step> {
+    pub(crate) fn step_of(&self, size: Decimal) -> Option<Step> {
         Step::new(size, self.decimals.filter(|_| !self.mixed))
     }
 }

@@ -9,16 +9,16 @@ use units::{Amount, AssetId, PriceTicks, QuantityLots, RatePpm};
 use super::decimal::{Column, Decimal, Step, power_of_ten};
 
 /// The symbol of the asset that is traded.
-pub const BASE: &str = "RPLB";
+pub(crate) const BASE: &str = "RPLB";
 /// The symbol of the asset that it is priced in.
-pub const QUOTE: &str = "RPLQ";
+pub(crate) const QUOTE: &str = "RPLQ";
 
 /// The most decimals that the core lets an asset have.
 const ASSET_SCALE_MAX: u8 = 24;
 
 /// What the first pass over a file has found.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Survey {
+pub(crate) struct Survey {
     /// Prices.
     pub prices: Column,
     /// Quantities.
@@ -31,7 +31,7 @@ pub struct Survey {
 
 /// The market's grid.
 #[derive(Clone, Copy, Debug)]
-pub struct Grid {
+pub(crate) struct Grid {
     /// The step of prices.
     pub tick: Step,
     /// The step of quantities.
@@ -45,7 +45,7 @@ impl Grid {
     /// # Errors
     ///
     /// A tick or lot of zero, or numbers that span more than 64 bits or 30 decimals can hold.
-    pub fn new(
+    pub(crate) fn new(
         survey: &Survey,
         tick: Option<Decimal>,
         lot: Option<Decimal>,
@@ -67,32 +67,32 @@ impl Grid {
     }
 
     /// Counts a price in ticks; `None` where it is off the grid.
-    pub fn price(&self, price: Decimal) -> Option<PriceTicks> {
+    pub(crate) fn price(&self, price: Decimal) -> Option<PriceTicks> {
         self.tick.count(price).and_then(PriceTicks::new)
     }
 
     /// Counts a quantity in lots; `None` where it is off the grid.
-    pub fn quantity(&self, quantity: Decimal) -> Option<QuantityLots> {
+    pub(crate) fn quantity(&self, quantity: Decimal) -> Option<QuantityLots> {
         self.lot.count(quantity).map(QuantityLots::new)
     }
 
     /// Counts an amount of the quote asset in ledger units; `None` where it is too large.
-    pub fn funds(&self, funds: Decimal) -> Option<Amount> {
+    pub(crate) fn funds(&self, funds: Decimal) -> Option<Amount> {
         funds.units_at(self.quote_scale).map(Amount::new)
     }
 
     /// Writes a price in the form of the file.
-    pub fn price_text(&self, price: PriceTicks) -> String {
+    pub(crate) fn price_text(&self, price: PriceTicks) -> String {
         self.tick.text(u128::from(price.get()))
     }
 
     /// Writes a quantity in the form of the file.
-    pub fn quantity_text(&self, quantity: QuantityLots) -> String {
+    pub(crate) fn quantity_text(&self, quantity: QuantityLots) -> String {
         self.lot.text(u128::from(quantity.get()))
     }
 
     /// Writes an amount of the quote asset as a plain decimal.
-    pub fn funds_text(&self, amount: Amount) -> String {
+    pub(crate) fn funds_text(&self, amount: Amount) -> String {
         Decimal::new(amount.get(), self.quote_scale).to_string()
     }
 
@@ -112,7 +112,7 @@ impl Grid {
     /// # Errors
     ///
     /// One of them is too fine.
-    pub fn check_edge(&self) -> anyhow::Result<()> {
+    pub(crate) fn check_edge(&self) -> anyhow::Result<()> {
         let finest = self.quote_scale.max(self.lot.parts().1);
         if finest > ASSET_SCALE_MAX {
             bail!(
@@ -127,7 +127,7 @@ impl Grid {
 
     /// Returns the two assets, base first. Where the file is finer than an asset can be, the core still counts
     /// exactly; the scale is only what the edge would show.
-    pub fn assets(&self) -> [AssetConfig; 2] {
+    pub(crate) fn assets(&self) -> [AssetConfig; 2] {
         let asset = |symbol: &str, scale| AssetConfig {
             symbol: symbol.into(),
             scale,
@@ -147,7 +147,7 @@ impl Grid {
     /// # Errors
     ///
     /// None that [`Grid::new`] has not found already.
-    pub fn market(&self, base: AssetId, quote: AssetId) -> anyhow::Result<MarketConfig> {
+    pub(crate) fn market(&self, base: AssetId, quote: AssetId) -> anyhow::Result<MarketConfig> {
         // tick_size × base_units_per_lot = quote_units_per_tick_lot × 10^base scale.
         let tick_lot = u128::from(self.quote_units_per_tick_lot()?);
         let tick_size = power_of_ten(self.base_scale())

@@ -16,7 +16,7 @@ const LINE_BYTES_MAX: usize = 64 * 1024;
 
 /// The formats that can be replayed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub(crate) enum Format {
     /// Coinbase `full` channel: each line a local time and a JSON message.
     CoinbaseFull,
     /// The project's own CSV: `seq,command,order_id,side,price,quantity`.
@@ -25,7 +25,7 @@ pub enum Format {
 
 /// A line that cannot be replayed. Nothing of the file counts then.
 #[derive(Debug)]
-pub struct BadLine {
+pub(crate) struct BadLine {
     /// The file's name.
     pub file: String,
     /// The line, from 1.
@@ -44,7 +44,7 @@ impl std::error::Error for BadLine {}
 
 /// What can go wrong with a line: the line itself, or what it is fed to.
 #[derive(Debug)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// The line cannot be carried out.
     Line(String),
     /// A file or the exchange fails.
@@ -65,7 +65,7 @@ impl From<anyhow::Error> for Fault {
 
 impl Fault {
     /// Names the line.
-    pub fn at(self, input: &Input, line: u64) -> anyhow::Error {
+    pub(crate) fn at(self, input: &Input, line: u64) -> anyhow::Error {
         match self {
             Self::Line(reason) => input.bad(line, reason).into(),
             Self::Other(error) => error.context(format!("{}:{line}", input.name())),
@@ -75,7 +75,7 @@ impl Fault {
 
 /// The file, which can be read from its beginning more than once.
 #[derive(Debug)]
-pub struct Input {
+pub(crate) struct Input {
     name: String,
     file: File,
     bytes: u64,
@@ -87,7 +87,7 @@ impl Input {
     /// # Errors
     ///
     /// The file cannot be opened, or the standard input cannot be spooled.
-    pub fn open(path: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
         let (name, file) = if path.as_os_str() == "-" {
             let mut spool = tempfile::tempfile().context("cannot make a temporary file")?;
             io::copy(&mut io::stdin().lock(), &mut spool).context("cannot read standard input")?;
@@ -102,12 +102,12 @@ impl Input {
     }
 
     /// Returns the file's name.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
     /// Says what is wrong with a line.
-    pub fn bad(&self, line: u64, reason: impl Into<String>) -> BadLine {
+    pub(crate) fn bad(&self, line: u64, reason: impl Into<String>) -> BadLine {
         BadLine { file: self.name.clone(), line, reason: reason.into() }
     }
 
@@ -116,7 +116,7 @@ impl Input {
     /// # Errors
     ///
     /// The file cannot be read from its beginning (a pipe cannot).
-    pub fn lines(&self, what: &'static str) -> anyhow::Result<Lines> {
+    pub(crate) fn lines(&self, what: &'static str) -> anyhow::Result<Lines> {
         let mut file = self.file.try_clone().context("cannot reopen the file")?;
         file.seek(SeekFrom::Start(0)).with_context(|| {
             format!("{} cannot be read twice; give a pipe as standard input, with -", self.name)
@@ -136,7 +136,7 @@ impl Input {
     /// # Errors
     ///
     /// [`BadLine`] when it is neither.
-    pub fn guess(&self) -> anyhow::Result<Format> {
+    pub(crate) fn guess(&self) -> anyhow::Result<Format> {
         let mut lines = self.lines("")?;
         lines.bar.set_draw_target(indicatif::ProgressDrawTarget::hidden());
         let first = lines.next()?.map_or(&b""[..], |(_, text)| text);
@@ -166,7 +166,7 @@ fn bar(bytes: u64, what: &'static str) -> ProgressBar {
 
 /// The lines of the file, one after the other.
 #[derive(Debug)]
-pub struct Lines {
+pub(crate) struct Lines {
     file: String,
     reader: BufReader<File>,
     line: u64,
@@ -181,7 +181,7 @@ impl Lines {
     /// # Errors
     ///
     /// The file cannot be read, or a line is too long ([`BadLine`]).
-    pub fn next(&mut self) -> anyhow::Result<Option<(u64, &[u8])>> {
+    pub(crate) fn next(&mut self) -> anyhow::Result<Option<(u64, &[u8])>> {
         self.text.clear();
         let limit = u64::try_from(LINE_BYTES_MAX).unwrap_or(u64::MAX);
         let read = self

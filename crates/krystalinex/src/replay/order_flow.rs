@@ -7,14 +7,14 @@ use engine::Side;
 use super::decimal::{Decimal, Written};
 
 /// The header that a file opens with.
-pub const HEADER: &str = "seq,command,order_id,side,price,quantity";
+pub(crate) const HEADER: &str = "seq,command,order_id,side,price,quantity";
 
 /// The longest order id, in bytes.
 const ORDER_ID_BYTES_MAX: usize = 256;
 
 /// What a line asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Command {
+pub(crate) enum Command {
     /// A limit order, good till cancelled.
     Add,
     /// Cancels what is left of an order.
@@ -27,7 +27,7 @@ pub enum Command {
 
 /// One line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Row<'a> {
+pub(crate) struct Row<'a> {
     /// The line's own number.
     pub seq: u64,
     /// What is asked.
@@ -47,7 +47,7 @@ pub struct Row<'a> {
 /// # Errors
 ///
 /// What is wrong with it.
-pub fn check_header(line: &[u8]) -> Result<(), String> {
+pub(crate) fn check_header(line: &[u8]) -> Result<(), String> {
     let text = std::str::from_utf8(line).map_err(|_| "the header is not UTF-8")?;
     let text = text.trim_start_matches('\u{feff}').trim();
     if text.to_ascii_lowercase() == HEADER {
@@ -62,7 +62,7 @@ pub fn check_header(line: &[u8]) -> Result<(), String> {
 /// # Errors
 ///
 /// What is wrong with it.
-pub fn parse(line: &[u8]) -> Result<Row<'_>, String> {
+pub(crate) fn parse(line: &[u8]) -> Result<Row<'_>, String> {
     let text = std::str::from_utf8(line).map_err(|_| "the line is not UTF-8")?;
     let mut fields = [""; 6];
     let mut count = 0;
@@ -113,7 +113,7 @@ fn parse_command(text: &str) -> Result<Command, String> {
 }
 
 /// Reads a side: `buy` or `sell`, or `bid` or `ask`.
-pub fn parse_side(text: &str) -> Result<Side, String> {
+pub(crate) fn parse_side(text: &str) -> Result<Side, String> {
     let is = |names: [&str; 3]| names.iter().any(|name| text.eq_ignore_ascii_case(name));
     if is(["buy", "bid", "b"]) {
         Ok(Side::Buy)

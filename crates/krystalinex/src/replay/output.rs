@@ -44,7 +44,7 @@ fn default_permissions() -> std::fs::Permissions {
 
 /// The fills, in the order in which they happen.
 #[derive(Debug)]
-pub struct FillsFile {
+pub(crate) struct FillsFile {
     draft: Option<Draft>,
     written: u64,
 }
@@ -55,7 +55,7 @@ impl FillsFile {
     /// # Errors
     ///
     /// No file can be made there.
-    pub fn new(path: Option<&Path>) -> anyhow::Result<Self> {
+    pub(crate) fn new(path: Option<&Path>) -> anyhow::Result<Self> {
         let mut draft = path.map(Draft::new).transpose()?;
         if let Some(draft) = &mut draft {
             writeln!(draft.file, "seq,maker_order_id,price,quantity")?;
@@ -68,7 +68,7 @@ impl FillsFile {
     /// # Errors
     ///
     /// The file cannot be written.
-    pub fn add(&mut self, seq: u64, fills: &[Fill], grid: &Grid) -> anyhow::Result<()> {
+    pub(crate) fn add(&mut self, seq: u64, fills: &[Fill], grid: &Grid) -> anyhow::Result<()> {
         self.written += u64::try_from(fills.len()).unwrap_or(0);
         let Some(draft) = &mut self.draft else { return Ok(()) };
         for fill in fills {
@@ -81,7 +81,7 @@ impl FillsFile {
     }
 
     /// Returns the fills so far.
-    pub fn written(&self) -> u64 {
+    pub(crate) fn written(&self) -> u64 {
         self.written
     }
 
@@ -90,17 +90,17 @@ impl FillsFile {
     /// # Errors
     ///
     /// The file cannot be written.
-    pub fn publish(self) -> anyhow::Result<()> {
+    pub(crate) fn publish(self) -> anyhow::Result<()> {
         self.draft.map_or(Ok(()), Draft::publish)
     }
 }
 
 /// One side of a book: price and quantity as texts, best first.
-pub type Levels = Vec<[String; 2]>;
+pub(crate) type Levels = Vec<[String; 2]>;
 
 /// A book as texts.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct BookText {
+pub(crate) struct BookText {
     /// Highest first.
     pub bids: Levels,
     /// Lowest first.
@@ -109,7 +109,7 @@ pub struct BookText {
 
 impl BookText {
     /// Takes the book of a venue, at most `depth` levels a side.
-    pub fn of(venue: &Venue, grid: &Grid, depth: Option<usize>) -> Self {
+    pub(crate) fn of(venue: &Venue, grid: &Grid, depth: Option<usize>) -> Self {
         let side = |side: Side| -> Levels {
             let levels = venue.depth(side).take(depth.unwrap_or(usize::MAX));
             levels
@@ -124,7 +124,7 @@ impl BookText {
     /// # Errors
     ///
     /// The file cannot be written.
-    pub fn write(&self, path: &Path) -> anyhow::Result<()> {
+    pub(crate) fn write(&self, path: &Path) -> anyhow::Result<()> {
         let mut draft = Draft::new(path)?;
         serde_json::to_writer(&mut draft.file, self)
             .with_context(|| format!("cannot write {}", path.display()))?;

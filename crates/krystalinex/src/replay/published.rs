@@ -20,7 +20,7 @@ struct Raw {
 type Level = (Decimal, Decimal);
 
 /// Returns the published book beside `NAME.in`: `NAME.out`, if it is there.
-pub fn beside(path: &Path) -> Option<PathBuf> {
+pub(crate) fn beside(path: &Path) -> Option<PathBuf> {
     let published = path.with_extension("out");
     (path.extension()? == "in" && published.is_file()).then_some(published)
 }
@@ -31,7 +31,7 @@ pub fn beside(path: &Path) -> Option<PathBuf> {
 /// # Errors
 ///
 /// The published book cannot be read.
-pub fn compare(path: &Path, book: &BookText) -> anyhow::Result<(Vec<String>, usize)> {
+pub(crate) fn compare(path: &Path, book: &BookText) -> anyhow::Result<(Vec<String>, usize)> {
     let about = || format!("cannot read the published book {}", path.display());
     let text = std::fs::read_to_string(path).with_context(about)?;
     let raw: Raw = serde_json::from_str(&text).with_context(about)?;

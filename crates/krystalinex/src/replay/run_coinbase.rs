@@ -21,7 +21,7 @@ use super::{Mirror, Tally};
 /// # Errors
 ///
 /// [`super::input::BadLine`] for the first that is not.
-pub fn survey(input: &Input) -> anyhow::Result<Survey> {
+pub(crate) fn survey(input: &Input) -> anyhow::Result<Survey> {
     let mut lines = input.lines("checking")?;
     let mut survey = Survey::default();
     let mut place = Place::default();
@@ -102,7 +102,7 @@ impl Place {
 /// # Errors
 ///
 /// [`super::input::BadLine`] for a line that cannot be carried out; a file that cannot be read or written.
-pub fn feed(
+pub(crate) fn feed(
     input: &Input,
     grid: &Grid,
     venue: &mut Venue,

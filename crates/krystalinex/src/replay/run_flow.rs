@@ -15,7 +15,7 @@ use super::{Mirror, Tally};
 /// # Errors
 ///
 /// [`super::input::BadLine`] for the first that is not.
-pub fn survey(input: &Input) -> anyhow::Result<Survey> {
+pub(crate) fn survey(input: &Input) -> anyhow::Result<Survey> {
     let mut lines = open(input, "checking")?;
     let mut survey = Survey::default();
     let mut last_seq = 0;
@@ -55,7 +55,7 @@ fn read(line: &[u8], survey: &mut Survey, last_seq: &mut u64) -> Result<(), Stri
 /// # Errors
 ///
 /// [`super::input::BadLine`] for a line that cannot be carried out; a file that cannot be read or written.
-pub fn feed(
+pub(crate) fn feed(
     input: &Input,
     grid: &Grid,
     venue: &mut Venue,

@@ -25,7 +25,7 @@ const RATE_PAUSE: Duration = Duration::from_millis(200);
 const PAGE_ROWS: usize = 500;
 
 /// Makes an access token for the buyer or the seller, again and again: they live five minutes.
-pub type Tokens = Box<dyn Fn(Side) -> anyhow::Result<String>>;
+pub(crate) type Tokens = Box<dyn Fn(Side) -> anyhow::Result<String>>;
 
 /// How old a token may be before the next one is made.
 const TOKEN_AGE_MAX: Duration = Duration::from_secs(120);
@@ -48,7 +48,7 @@ struct Fill {
 }
 
 /// The exchange, seen from outside.
-pub struct Server<'a> {
+pub(crate) struct Server<'a> {
     client: Blocking,
     address: SocketAddr,
     grid: &'a Grid,
@@ -72,7 +72,7 @@ impl<'a> Server<'a> {
     /// # Errors
     ///
     /// Nobody listens there, or no token is to be had.
-    pub fn new(
+    pub(crate) fn new(
         address: SocketAddr,
         grid: &'a Grid,
         market: String,
@@ -97,7 +97,7 @@ impl<'a> Server<'a> {
     }
 
     /// Returns the requests that were sent.
-    pub fn requests(&self) -> u64 {
+    pub(crate) fn requests(&self) -> u64 {
         self.requests
     }
 
@@ -214,7 +214,7 @@ impl<'a> Server<'a> {
     /// # Errors
     ///
     /// The exchange does not answer, or does not catch up.
-    pub fn compare(&mut self, venue: &Venue, tally: &mut Tally) -> anyhow::Result<()> {
+    pub(crate) fn compare(&mut self, venue: &Venue, tally: &mut Tally) -> anyhow::Result<()> {
         let fills = self.fills()?;
         for (number, expected) in self.expected.iter().enumerate() {
             match fills.get(number) {

@@ -24,7 +24,7 @@ use crate::verify;
 const WINDOW_MICROS: u64 = 600_000_000;
 
 /// An exchange that lives as long as the replay.
-pub struct Own {
+pub(crate) struct Own {
     exchange: Exchange,
     db: Db,
     // Gone last: the exchange is on it.
@@ -33,7 +33,7 @@ pub struct Own {
 }
 
 /// Where the orders go.
-pub enum Place {
+pub(crate) enum Place {
     /// An exchange of our own.
     Own(Box<Own>),
     /// One that runs.
@@ -45,7 +45,7 @@ pub enum Place {
 /// # Errors
 ///
 /// It does not start, is not there, or does not let the users in.
-pub fn connect<'a>(args: &Args, grid: &'a Grid) -> anyhow::Result<(Place, Server<'a>)> {
+pub(crate) fn connect<'a>(args: &Args, grid: &'a Grid) -> anyhow::Result<(Place, Server<'a>)> {
     grid.check_edge()?;
     match &args.url {
         Some(url) => Ok((Place::Running, running(args, grid, url)?)),
@@ -119,7 +119,7 @@ fn login(address: SocketAddr, user: &str) -> anyhow::Result<String> {
 /// # Errors
 ///
 /// The exchange does not answer any more.
-pub fn finish(
+pub(crate) fn finish(
     place: Place,
     mut server: Server<'_>,
     venue: &Venue,

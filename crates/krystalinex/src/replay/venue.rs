@@ -18,14 +18,14 @@ use units::{
 use super::grid::Grid;
 
 /// Who buys.
-pub const BUYER: AccountId = AccountId::new(1000);
+pub(crate) const BUYER: AccountId = AccountId::new(1000);
 /// Who sells.
-pub const SELLER: AccountId = AccountId::new(1001);
+pub(crate) const SELLER: AccountId = AccountId::new(1001);
 /// The one market.
-pub const MARKET: MarketId = MarketId::new(0);
+pub(crate) const MARKET: MarketId = MarketId::new(0);
 
 /// The journal's incarnation: it is gone with the replay.
-pub const INCARNATION: u64 = 1;
+pub(crate) const INCARNATION: u64 = 1;
 
 /// Commands in one batch.
 const BATCH_COMMANDS: u32 = 256;
@@ -38,7 +38,7 @@ const DEPOSITS: u128 = 1_000;
 
 /// One fill of the order that was placed last.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fill {
+pub(crate) struct Fill {
     /// The resting order, by the file's id.
     pub maker: Arc<str>,
     /// Its price.
@@ -49,7 +49,7 @@ pub struct Fill {
 
 /// An order to be placed.
 #[derive(Clone, Copy, Debug)]
-pub struct Order {
+pub(crate) struct Order {
     /// Its side.
     pub side: Side,
     /// Its limit; `None`: a market order.
@@ -66,7 +66,7 @@ pub struct Order {
 
 /// What a reduction came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reduced {
+pub(crate) enum Reduced {
     /// The order is smaller now, at the same place in the queue.
     Smaller,
     /// Nothing would have remained: it was cancelled.
@@ -77,7 +77,7 @@ pub enum Reduced {
 
 /// An order that rests at the end.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Resting {
+pub(crate) struct Resting {
     /// Its side.
     pub side: Side,
     /// Its limit.
@@ -88,7 +88,7 @@ pub struct Resting {
 
 /// The core with its one market.
 #[derive(Debug)]
-pub struct Venue {
+pub(crate) struct Venue {
     state: State,
     in_batch: u32,
     last_id: u128,
@@ -105,7 +105,7 @@ impl Venue {
     /// # Errors
     ///
     /// The core refuses the market.
-    pub fn new(grid: &Grid) -> anyhow::Result<Self> {
+    pub(crate) fn new(grid: &Grid) -> anyhow::Result<Self> {
         let mut venue = Self {
             state: State::new(),
             in_batch: 0,
@@ -132,7 +132,11 @@ impl Venue {
     /// # Errors
     ///
     /// The core's refusal, in the inner result; the outer one is a defect.
-    pub fn place(&mut self, id: &str, order: Order) -> anyhow::Result<Result<Ending, Reject>> {
+    pub(crate) fn place(
+        &mut self,
+        id: &str,
+        order: Order,
+    ) -> anyhow::Result<Result<Ending, Reject>> {
         let command = CommandId::new(self.last_id + 1);
         let event = self.run(Action::PlaceOrder(NewOrder {
             account: owner(order.side),
@@ -190,7 +194,7 @@ impl Venue {
     /// # Errors
     ///
     /// The core does not cancel an order that is open: a defect.
-    pub fn cancel(&mut self, id: &str) -> anyhow::Result<bool> {
+    pub(crate) fn cancel(&mut self, id: &str) -> anyhow::Result<bool> {
         let Some(&order) = self.open.get(id) else { return Ok(false) };
         let view = self.state.order(order).context("an open order is in the state")?;
         let (account, integer) = (view.account, view.order_id.get());
@@ -209,7 +213,7 @@ impl Venue {
     /// # Errors
     ///
     /// The core does not reduce an order that is open: a defect.
-    pub fn reduce(&mut self, id: &str, quantity: QuantityLots) -> anyhow::Result<Reduced> {
+    pub(crate) fn reduce(&mut self, id: &str, quantity: QuantityLots) -> anyhow::Result<Reduced> {
         let Some(&order) = self.open.get(id) else { return Ok(Reduced::NotOpen) };
         let view = self.state.order(order).context("an open order is in the state")?;
         let smaller = view.quantity.checked_sub(quantity).filter(|&total| total > view.filled);
@@ -226,27 +230,27 @@ impl Venue {
     }
 
     /// Returns the fills of the order that was placed last.
-    pub fn fills(&self) -> &[Fill] {
+    pub(crate) fn fills(&self) -> &[Fill] {
         &self.fills
     }
 
     /// Returns what the core was asked last and under which id, for whoever repeats it elsewhere.
-    pub fn last(&self) -> Option<(CommandId, &Action)> {
+    pub(crate) fn last(&self) -> Option<(CommandId, &Action)> {
         self.last.as_ref().map(|action| (CommandId::new(self.last_id), action))
     }
 
     /// Returns the commands that were sent to the core.
-    pub fn sent(&self) -> u64 {
+    pub(crate) fn sent(&self) -> u64 {
         self.sent
     }
 
     /// Returns an open order.
-    pub fn order(&self, id: &str) -> Option<Resting> {
+    pub(crate) fn order(&self, id: &str) -> Option<Resting> {
         self.open.get(id).and_then(|&order| self.resting(order))
     }
 
     /// Returns the open orders by the file's ids, in no order.
-    pub fn orders(&self) -> impl Iterator<Item = (&str, Resting)> {
+    pub(crate) fn orders(&self) -> impl Iterator<Item = (&str, Resting)> {
         self.open.iter().filter_map(|(id, &order)| Some((&**id, self.resting(order)?)))
     }
 
@@ -257,7 +261,7 @@ impl Venue {
     }
 
     /// Returns one side of the book, best first: price and total quantity.
-    pub fn depth(&self, side: Side) -> impl Iterator<Item = (PriceTicks, QuantityLots)> {
+    pub(crate) fn depth(&self, side: Side) -> impl Iterator<Item = (PriceTicks, QuantityLots)> {
         self.state.depth(MARKET, side).map(|level| (level.price, level.quantity))
     }
 
@@ -266,7 +270,7 @@ impl Venue {
     /// # Errors
     ///
     /// The first that does not hold.
-    pub fn check(&self) -> Result<(), String> {
+    pub(crate) fn check(&self) -> Result<(), String> {
         self.state.check()
     }
 
@@ -297,7 +301,7 @@ impl Venue {
 }
 
 /// Returns the account that orders of a side belong to.
-pub fn owner(side: Side) -> AccountId {
+pub(crate) fn owner(side: Side) -> AccountId {
     match side {
         Side::Buy => BUYER,
         Side::Sell => SELLER,
@@ -309,7 +313,7 @@ pub fn owner(side: Side) -> AccountId {
 /// # Errors
 ///
 /// None that [`Grid::new`] has not found already.
-pub fn opening(grid: &Grid, window_micros: u64) -> anyhow::Result<Vec<Action>> {
+pub(crate) fn opening(grid: &Grid, window_micros: u64) -> anyhow::Result<Vec<Action>> {
     let (base, quote) = (AssetId::new(0), AssetId::new(1));
     let settings = Settings { incarnation: INCARNATION, salt: 1, sandbox: true };
     let mut actions = vec![Action::Genesis(settings), Action::SetLimits(limits(window_micros))];

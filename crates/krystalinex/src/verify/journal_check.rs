@@ -17,7 +17,7 @@ const STATE_CHECK_ROWS: u64 = 50_000;
 
 /// A row of the journal, and what reading it came to.
 #[derive(Debug)]
-pub struct ReadRow {
+pub(crate) struct ReadRow {
     sequence: Sequence,
     previous_hash: Hash32,
     hash: Hash32,
@@ -26,7 +26,7 @@ pub struct ReadRow {
 
 impl ReadRow {
     /// Checks a row by itself: its hash, its versions, its bytes.
-    pub fn new(row: &Row) -> Self {
+    pub(crate) fn new(row: &Row) -> Self {
         Self {
             sequence: row.sequence,
             previous_hash: row.previous_hash,
@@ -36,14 +36,14 @@ impl ReadRow {
     }
 
     /// Returns what the row says; `None` for one that cannot be read.
-    pub fn batch(&self) -> Option<&Batch> {
+    pub(crate) fn batch(&self) -> Option<&Batch> {
         self.read.as_ref().ok()
     }
 }
 
 /// The walk along the journal.
 #[derive(Debug)]
-pub struct Walk {
+pub(crate) struct Walk {
     state: State,
     last: Sequence,
     last_hash: Hash32,
@@ -58,7 +58,7 @@ pub struct Walk {
 
 impl Walk {
     /// Begins before the first row; the snapshots are compared where they stand.
-    pub fn new(snapshots: &[Snapshot]) -> Self {
+    pub(crate) fn new(snapshots: &[Snapshot]) -> Self {
         let mut standing: BTreeMap<Sequence, Vec<Snapshot>> = BTreeMap::new();
         for snapshot in snapshots {
             standing.entry(snapshot.sequence).or_default().push(*snapshot);
@@ -77,7 +77,7 @@ impl Walk {
     }
 
     /// Checks the next row and applies it. Returns `false` where the walk cannot go on.
-    pub fn row(&mut self, row: ReadRow, report: &mut Report) -> bool {
+    pub(crate) fn row(&mut self, row: ReadRow, report: &mut Report) -> bool {
         let sequence = row.sequence;
         if sequence != self.last.next() {
             let (wanted, last) = (self.last.next(), self.last);
@@ -223,7 +223,7 @@ impl Walk {
     }
 
     /// Ends the walk: checks the state once more, and that no snapshot stands beyond the journal.
-    pub fn finish(&mut self, report: &mut Report) {
+    pub(crate) fn finish(&mut self, report: &mut Report) {
         if self.sound {
             self.check_state(report);
         }
@@ -234,17 +234,17 @@ impl Walk {
     }
 
     /// Returns the last row.
-    pub fn last(&self) -> Sequence {
+    pub(crate) fn last(&self) -> Sequence {
         self.last
     }
 
     /// Returns the hash of the last row.
-    pub fn last_hash(&self) -> Hash32 {
+    pub(crate) fn last_hash(&self) -> Hash32 {
         self.last_hash
     }
 
     /// Returns the commands so far.
-    pub fn commands(&self) -> u64 {
+    pub(crate) fn commands(&self) -> u64 {
         self.commands
     }
 }

@@ -12,7 +12,7 @@ use super::report::{Area, Report};
 /// # Errors
 ///
 /// The database cannot be read, or another comparison or a rebuild is going on.
-pub async fn compare(db: &Db, report: &mut Report) -> anyhow::Result<()> {
+pub(crate) async fn compare(db: &Db, report: &mut Report) -> anyhow::Result<()> {
     let bar = ProgressBar::new(0).with_message("tables");
     let style = "{msg:9} {wide_bar} row {pos} of {len} eta {eta}";
     let bar = match ProgressStyle::with_template(style) {

@@ -7,7 +7,7 @@ use journal::BadRow;
 
 /// What is verified.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Area {
+pub(crate) enum Area {
     /// The rows: gapless, each with the hash of the one before, of one incarnation, in time.
     Chain,
     /// The rows' bytes.
@@ -30,7 +30,7 @@ pub enum Area {
 
 impl Area {
     /// Returns the area of a bad row.
-    pub fn of(error: &BadRow) -> Self {
+    pub(crate) fn of(error: &BadRow) -> Self {
         match error {
             BadRow::Hash { .. } => Self::Chain,
             BadRow::UnknownFormat { .. } | BadRow::UnknownRules { .. } | BadRow::Payload { .. } => {
@@ -66,36 +66,36 @@ struct Finding {
 
 /// What was found.
 #[derive(Clone, Debug, Default)]
-pub struct Report {
+pub(crate) struct Report {
     findings: BTreeMap<Area, Finding>,
 }
 
 impl Report {
     /// Counts things that are right.
-    pub fn counted(&mut self, area: Area, count: u64) {
+    pub(crate) fn counted(&mut self, area: Area, count: u64) {
         self.findings.entry(area).or_default().counted += count;
     }
 
     /// Counts things that this release cannot check.
-    pub fn skipped(&mut self, area: Area, count: u64) {
+    pub(crate) fn skipped(&mut self, area: Area, count: u64) {
         self.findings.entry(area).or_default().skipped += count;
     }
 
     /// Notes a fault; the first of each area is kept.
-    pub fn fault(&mut self, area: Area, text: String) {
+    pub(crate) fn fault(&mut self, area: Area, text: String) {
         let finding = self.findings.entry(area).or_default();
         finding.faults += 1;
         finding.first.get_or_insert(text);
     }
 
     /// Returns whether nothing is wrong.
-    pub fn is_clean(&self) -> bool {
+    pub(crate) fn is_clean(&self) -> bool {
         self.findings.values().all(|finding| finding.faults == 0)
     }
 
     /// Returns the first fault of an area.
     #[cfg(test)]
-    pub fn first(&self, area: &Area) -> Option<&str> {
+    pub(crate) fn first(&self, area: &Area) -> Option<&str> {
         self.findings.get(area)?.first.as_deref()
     }
 }

@@ -18,7 +18,7 @@ const LOTS_WAITING_MAX: usize = 4;
 /// # Errors
 ///
 /// The thread cannot be started. Faults of the database come in the stream.
-pub fn rows(
+pub(crate) fn rows(
     db: &Db,
     after: Sequence,
 ) -> anyhow::Result<mpsc::Receiver<Result<Vec<ReadRow>, StoreError>>> {
