@@ -161,6 +161,7 @@ impl Up {
         server_config.listen = config.server_address();
         server_config.mode = config.mode;
         server_config.tls = config.tls;
+        server_config.simulated_prices = wants_demo;
         server_config.trusted_proxies.clone_from(&config.trusted_proxies);
         server_config.cors_origins.clone_from(&config.cors_origins);
         Self {

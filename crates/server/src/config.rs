@@ -126,6 +126,8 @@ pub struct ServerConfig {
     pub listen: SocketAddr,
     /// What it is run for.
     pub mode: Mode,
+    /// Whether the demo's market maker quotes here around a price that is made up; `/api/v1/public/status` says so.
+    pub simulated_prices: bool,
     /// The signing key of access tokens.
     pub jwt_secret: JwtSecret,
     /// Whether browsers reach it over TLS, so that cookies may be marked so.
@@ -164,6 +166,7 @@ impl ServerConfig {
         Self {
             listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, Self::PORT)),
             mode: Mode::Development,
+            simulated_prices: false,
             jwt_secret,
             tls: false,
             trusted_proxies: Vec::new(),

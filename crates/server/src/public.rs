@@ -42,6 +42,8 @@ pub(crate) struct Status {
     status: &'static str,
     /// Whether money here is play money.
     sandbox: bool,
+    /// Whether a market maker quotes around prices that are made up.
+    simulated_prices: bool,
     /// The last journal row that this server knows.
     sequence: u64,
     /// Its journal time: the exchange's clock.
@@ -71,6 +73,7 @@ async fn status(State(app): State<App>) -> Response {
     let status = app.live.read(|state| Status {
         status: if degraded { "degraded" } else { "operational" },
         sandbox: state.settings().is_some_and(|settings| settings.sandbox),
+        simulated_prices: app.config.simulated_prices,
         sequence: state.sequence().get(),
         time: state.time().into(),
         version: env!("CARGO_PKG_VERSION"),
