@@ -33,9 +33,11 @@ impl Programs {
     }
 
     fn choose(mut found: Vec<Self>, needed: Option<(u32, &Path)>) -> Result<Self, ClusterError> {
+        // Of equals the one that was looked for first.
+        found.reverse();
         found.sort_by_key(|programs| programs.major);
         if let Some((needed, data)) = needed {
-            let fits = found.into_iter().find(|programs| programs.major == needed);
+            let fits = found.into_iter().rfind(|programs| programs.major == needed);
             let directory = data.to_owned();
             return fits.ok_or(ClusterError::OtherVersion { directory, needed });
         }

@@ -81,6 +81,30 @@ async fn a_cluster_left_by_a_killed_process_is_taken_over_and_not_doubled() {
 }
 
 #[tokio::test]
+async fn a_data_directory_that_others_may_not_enter_is_no_obstacle() {
+    use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+    let closed = Directory::new();
+    std::fs::DirBuilder::new().mode(0o700).create(&closed.0).expect("a closed directory");
+    let inside = closed.0.join("data");
+    let cluster = Cluster::start(&inside, Options::default()).await.expect("a new cluster");
+    // Root has to put it where PostgreSQL's user can reach it; everybody else has it where it was asked for.
+    let root = std::fs::metadata(&closed.0).expect("ours").uid() == 0;
+    let data = cluster.data_directory().to_owned();
+    assert_eq!(data.starts_with(&closed.0), !root, "{}", data.display());
+    let connection = cluster.config().connect().await.expect("a connection");
+    connection.batch_execute("CREATE TABLE t AS SELECT 7 AS n").await.expect("a table");
+    cluster.stop().await.expect("a clean stop");
+    let again = Cluster::start(&inside, Options::default()).await.expect("found again");
+    assert_eq!(again.data_directory(), data);
+    assert_eq!(count(&again.config(), "SELECT count(*) FROM t").await, 1);
+    again.stop().await.expect("a clean stop");
+    if root {
+        let elsewhere = data.parent().expect("a directory of its own");
+        std::fs::remove_dir_all(elsewhere).expect("removed");
+    }
+}
+
+#[tokio::test]
 async fn a_stale_postmaster_file_is_no_obstacle() {
     let directory = Directory::new();
     let cluster = Cluster::start(&directory.0, Options::default()).await.expect("a new cluster");

@@ -12,7 +12,7 @@ use store::Db;
 use store::journal::Appender;
 use units::{
     AccountId, Amount, AssetId, CommandId, Hash32, MarketId, PriceTicks, QuantityLots, RatePpm,
-    ReferenceHash, Sequence, Time,
+    ReferenceHash, Time,
 };
 
 use crate::common::BEGIN;
