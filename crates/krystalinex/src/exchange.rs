@@ -71,8 +71,14 @@ impl Exchange {
         // It listens before the snapshot is read, so that nothing falls between the two.
         let subscriber = Box::new(fan_out.subscriber());
         let sequencer_stop = CancellationToken::new();
-        let sequencer =
-            start_sequencer(&db, &settings, &queue, fan_out, Arc::clone(&status), sequencer_stop.clone())?;
+        let sequencer = start_sequencer(
+            &db,
+            &settings,
+            &queue,
+            fan_out,
+            Arc::clone(&status),
+            sequencer_stop.clone(),
+        )?;
 
         let projections = match settings.projections {
             true => Some(open_projections(&db).await?),
@@ -127,7 +133,8 @@ impl Exchange {
                 anyhow::bail!("the journal cannot be followed: {reason}");
             }
             let first = self.status.first_row();
-            if self.status.is_active() && self.live.has_caught_up() && self.live.sequence() >= first {
+            if self.status.is_active() && self.live.has_caught_up() && self.live.sequence() >= first
+            {
                 return Ok(());
             }
             tokio::select! {

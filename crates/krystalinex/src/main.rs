@@ -1,4 +1,5 @@
 //! The exchange in one binary: its roles and its tools.
+#![expect(unreachable_pub, reason = "nothing of a binary can be reached from outside; `pub` says what a module is for")]
 
 mod banner;
 mod bench;
@@ -54,7 +55,7 @@ enum Command {
     /// Rebuild the tables that are made from the journal.
     Projections(projections::Args),
     /// Feed recorded orders to the exchange.
-    Replay(replay::Args),
+    Replay(Box<replay::Args>),
     /// Recompute every invariant and name the first row that is wrong.
     Verify(verify::Args),
     /// Measure the exchange on this machine.
@@ -95,7 +96,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Markets(args) => markets_apply::run(args).await,
         Command::Journal(args) => journal_show::run(args).await,
         Command::Projections(args) => projections::run(args).await,
-        Command::Replay(args) => replay::run(args).await,
+        Command::Replay(args) => replay::run(*args).await,
         Command::Verify(args) => verify::run(args).await,
         Command::Bench(args) => bench::run(args).await,
         Command::Config => {

@@ -322,7 +322,7 @@ impl Up {
             .await
             .context("the demo cannot be made (--no-demo goes without)")?;
         let (quoted, has_quoted) = tokio::sync::oneshot::channel();
-        let tell = move || drop(quoted.send(()));
+        let tell = move || quoted.send(()).unwrap_or_default();
         let run = demo::make_markets(sender.clone(), maker, tell, self.shutdown.clone());
         self.demo = Some(tokio::spawn(run));
         has_quoted.await.context("the demo's market maker has ended")
