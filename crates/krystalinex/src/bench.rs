@@ -26,6 +26,7 @@ mod table;
 mod whole;
 mod yardstick;
 
+use crate::verify;
 use machine::Stolen;
 use stand::{Loaded, Stand};
 use table::{Row, Table};
@@ -138,10 +139,28 @@ async fn on_a_cluster(
         let mib = machine::ratio(resident, 1 << 20);
         let row = Row::new("start", "resident after the load", mib, "MiB");
         table.push(row.note("the limit is 300 MiB beside the dedup window"));
-        loaded.exchange.stop().await?;
+        verified(table, loaded).await?;
     }
     if asked(Section::Recovery) {
         recovery::run(table, &stand, quick).await?;
     }
+    Ok(())
+}
+
+/// Stops the loaded exchange and walks its journal: what was measured must also be right.
+async fn verified(table: &mut Table, loaded: Loaded) -> anyhow::Result<()> {
+    loaded.exchange.stop().await?;
+    let verified = verify::verify(&loaded.db, true).await?;
+    anyhow::ensure!(
+        verified.is_clean(),
+        "the loaded exchange's journal does not verify:\n{verified}"
+    );
+    let row = Row::new(
+        "verify",
+        "journal read, checked, decided again, evolved",
+        verified.rate(),
+        "commands/s",
+    );
+    table.push(row.note("the journal of the load: every command came to the same event"));
     Ok(())
 }
