@@ -12,12 +12,12 @@ use crate::config::PasswordCost;
 use crate::problem::{Code, Problem};
 
 /// The shortest password, in characters.
-pub(crate) const CHARACTERS_MIN: usize = 10;
+pub const CHARACTERS_MIN: usize = 10;
 /// The longest password, in bytes.
-pub(crate) const BYTES_MAX: usize = 128;
+pub const BYTES_MAX: usize = 128;
 
 /// Hashes and checks passwords.
-pub(crate) struct Passwords {
+pub struct Passwords {
     argon2: Argon2<'static>,
     permits: Arc<Semaphore>,
     /// The hash of a password that nobody has, for users that are not there.
@@ -31,7 +31,7 @@ impl Passwords {
     ///
     /// When the cost is not one that argon2 takes; the configuration is checked before.
     #[must_use]
-    pub(crate) fn new(cost: PasswordCost) -> Self {
+    pub fn new(cost: PasswordCost) -> Self {
         let params = Params::new(cost.memory_kib, cost.passes, 1, None)
             .expect("the configured cost is one that argon2 takes");
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
@@ -45,7 +45,7 @@ impl Passwords {
     /// # Errors
     ///
     /// [`Code::Defect`] when the hasher fails.
-    pub(crate) async fn hash(&self, password: String) -> Result<String, Problem> {
+    pub async fn hash(&self, password: String) -> Result<String, Problem> {
         let argon2 = self.argon2.clone();
         self.blocking(move || hash_now(&argon2, &password)).await
     }
@@ -55,11 +55,7 @@ impl Passwords {
     /// # Errors
     ///
     /// [`Code::Defect`] when the hasher fails.
-    pub(crate) async fn check(
-        &self,
-        password: String,
-        stored: Option<String>,
-    ) -> Result<bool, Problem> {
+    pub async fn check(&self, password: String, stored: Option<String>) -> Result<bool, Problem> {
         let argon2 = self.argon2.clone();
         let nobody = Arc::clone(&self.nobody);
         self.blocking(move || {

@@ -1,0 +1,355 @@
+//! One exchange with its cluster, for every case.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use engine::{AssetConfig, Limits, MarketConfig, Settings};
+use follower::{Follower, Live};
+use processor::{Genesis, Status};
+use queue::{CommandConsumer, InProcessFanOut, InProcessQueue};
+use serde_json::{Value, json};
+use server::mail::Inbox;
+use server::{App, JwtSecret, Parts, PasswordCost, RateLimits, ServerConfig, SystemClock};
+use store::cluster::{Cluster, Options};
+use store::projections::Projector;
+use store::{Db, DbConfig};
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
+use units::{AccountId, Amount, AssetId, Balance, PriceTicks, QuantityLots, RatePpm, Sequence};
+
+use crate::http::{self, Reply};
+
+const PASSWORD: &str = "correct horse battery";
+
+/// The exchange.
+pub struct World {
+    pub address: SocketAddr,
+    pub live: Arc<Live>,
+    pub inbox: Inbox,
+    pub db: Db,
+    pub runtime: Runtime,
+    queue: InProcessQueue,
+    users: AtomicU64,
+    directory: PathBuf,
+    cluster: Option<Cluster>,
+    stop: CancellationToken,
+}
+
+/// A user who is logged in.
+#[derive(Clone)]
+pub struct User {
+    pub address: SocketAddr,
+    pub email: String,
+    pub token: String,
+    pub refresh: String,
+    pub wallet: String,
+    pub account: AccountId,
+}
+
+pub const USD: AssetId = AssetId::new(0);
+pub const BTC: AssetId = AssetId::new(1);
+
+fn genesis() -> Genesis {
+    let asset = |symbol: &str, transfer_scale| AssetConfig {
+        symbol: symbol.into(),
+        scale: 10,
+        transfer_scale,
+    };
+    let market = |symbol: &str, base, initial: u64| MarketConfig {
+        symbol: symbol.into(),
+        base,
+        quote: USD,
+        base_units_per_lot: 100,
+        quote_units_per_tick_lot: 1,
+        tick_size: Amount::new(100_000_000),
+        notional_min: Amount::new(10_000_000_000),
+        quantity_max: QuantityLots::new(1_000_000_000_000),
+        maker_fee: RatePpm::new(1_000),
+        taker_fee: RatePpm::new(2_000),
+        band: Some(RatePpm::new(100_000)),
+        halt_move: None,
+        initial_price: PriceTicks::new(initial),
+    };
+    Genesis {
+        settings: Settings { incarnation: 0x6b78, salt: 7, sandbox: true },
+        limits: Limits::default(),
+        assets: vec![asset("USD", 2), asset("BTC", 8), asset("ETH", 8)],
+        markets: vec![
+            market("BTC/USD", BTC, 5_000_000),
+            market("ETH/USD", AssetId::new(2), 300_000),
+        ],
+    }
+}
+
+/// Returns the configuration of a server that limits nobody.
+pub fn config() -> ServerConfig {
+    let secret = JwtSecret::new("0123456789abcdef-of-the-tests-0123456789").expect("it is long");
+    let mut config = ServerConfig::new(secret);
+    config.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    config.password_cost = PasswordCost { memory_kib: 64, passes: 1, parallel_max: 4 };
+    config.rate_limits = RateLimits {
+        anonymous_per_second_max: 0,
+        user_per_second_max: 0,
+        orders_per_second_max: 0,
+        attempts_per_minute_max: 0,
+        account_failures_max: 0,
+    };
+    config
+}
+
+impl World {
+    pub fn start() -> Self {
+        let runtime = Runtime::new().expect("a runtime can be made");
+        let directory = std::env::temp_dir().join(format!("kx-api-{}", std::process::id()));
+        let stop = CancellationToken::new();
+        let (cluster, db, live, queue) = runtime.block_on(exchange(&directory, &stop));
+        let inbox = Inbox::default();
+        let mut world = Self {
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            live,
+            inbox,
+            db,
+            runtime,
+            queue,
+            users: AtomicU64::new(0),
+            directory,
+            cluster: Some(cluster),
+            stop,
+        };
+        world.address = world.serve(config());
+        world
+    }
+
+    /// Serves another server on the same exchange; it ends with the world.
+    pub fn serve(&self, config: ServerConfig) -> SocketAddr {
+        self.serve_until(config, self.stop.clone()).0
+    }
+
+    /// Serves another server on the same exchange until it is told to stop.
+    pub fn serve_until(
+        &self,
+        config: ServerConfig,
+        stop: CancellationToken,
+    ) -> (SocketAddr, tokio::task::JoinHandle<()>) {
+        self.runtime.block_on(async {
+            let listener = server::bind(config.listen).await.expect("a port is free");
+            let address = listener.local_addr().expect("it is bound");
+            let app = App::new(Parts {
+                config,
+                db: self.db.clone(),
+                live: Arc::clone(&self.live),
+                publisher: Arc::new(self.queue.clone()),
+                mailer: Arc::new(self.inbox.clone()),
+                clock: Arc::new(SystemClock),
+            });
+            let serving = server::serve_on(listener, app, stop.cancelled_owned());
+            (address, tokio::spawn(serving))
+        })
+    }
+
+    /// Checks every invariant of the followed state.
+    pub fn check(&self) {
+        self.live.read(engine::State::check).expect("the invariants hold");
+    }
+
+    /// Returns everything that a bad request must not change: balances, open orders, withdrawals.
+    pub fn digest(&self) -> BTreeMap<String, String> {
+        self.live.read(|state| {
+            let mut all = BTreeMap::new();
+            for account in state.accounts() {
+                for (asset, balance) in state.balances(account.id) {
+                    all.insert(format!("balance {} {asset}", account.id), format!("{balance:?}"));
+                }
+                for order in state.open_orders(account.id) {
+                    let text = format!("{:?} {:?} {:?}", order.price, order.quantity, order.filled);
+                    all.insert(format!("order {}", order.id), text);
+                }
+            }
+            for withdrawal in state.withdrawals() {
+                all.insert(format!("withdrawal {}", withdrawal.id), format!("{withdrawal:?}"));
+            }
+            all
+        })
+    }
+
+    pub fn balance(&self, user: &User, asset: AssetId) -> Balance {
+        self.live.read(|state| state.balance(user.account, asset))
+    }
+
+    /// Returns an address that nobody has registered.
+    pub fn fresh_email(&self) -> String {
+        format!("user-{}@example.com", self.users.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Returns the last code that was mailed to an address.
+    pub fn code(&self, email: &str) -> String {
+        let mails = self.inbox.mails();
+        let mail = mails.iter().find(|mail| mail.mail.to == email).expect("a mail was sent");
+        let digits = |part: &&str| part.len() == 6 && part.bytes().all(|b| b.is_ascii_digit());
+        let text = mail.mail.text.replace('.', " ");
+        text.split_whitespace().find(digits).expect("the mail has a code").to_owned()
+    }
+
+    /// Registers, verifies and logs in a user.
+    pub fn user(&self) -> User {
+        let email = self.fresh_email();
+        self.register(&email);
+        let body = json!({ "email": email, "code": self.code(&email) });
+        let verified = self.post("/api/v1/auth/verify", &body).expect(200);
+        assert_eq!(verified["accountOpen"], true, "{verified}");
+        let wallet = verified["address"].as_str().expect("an address").to_owned();
+        self.login(&email, &wallet)
+    }
+
+    pub fn register(&self, email: &str) -> Value {
+        let body = json!({ "email": email, "password": PASSWORD });
+        self.post("/api/v1/auth/register", &body).expect(201)
+    }
+
+    pub fn login(&self, email: &str, wallet: &str) -> User {
+        let body = json!({ "email": email, "password": PASSWORD, "refreshIn": "body" });
+        let session = self.post("/api/v1/auth/login", &body).expect(200);
+        let text = |key: &str| session[key].as_str().expect("a login gives tokens").to_owned();
+        User {
+            address: self.address,
+            email: email.to_owned(),
+            token: text("accessToken"),
+            refresh: text("refreshToken"),
+            wallet: wallet.to_owned(),
+            account: wire::address::parse(wallet).expect("it is an address"),
+        }
+    }
+
+    /// Makes a user with money.
+    pub fn funded(&self, usd: &str, btc: &str) -> User {
+        let user = self.user();
+        for (asset, amount) in [("USD", usd), ("BTC", btc)] {
+            if amount != "0" {
+                let body = json!({ "asset": asset, "amount": amount });
+                user.post("/api/v1/wallet/deposit", &body).expect(201);
+            }
+        }
+        user
+    }
+
+    pub fn get(&self, path: &str) -> Reply {
+        http::send(self.address, "GET", path, &[], None)
+    }
+
+    pub fn post(&self, path: &str, body: &Value) -> Reply {
+        let bytes = body.to_string().into_bytes();
+        let headers = [("content-type", "application/json")];
+        http::send(self.address, "POST", path, &headers, Some(&bytes))
+    }
+
+    /// Stops everything and takes the cluster away.
+    pub fn stop(mut self) {
+        self.stop.cancel();
+        let cluster = self.cluster.take().expect("it is stopped once");
+        self.runtime.block_on(async { cluster.stop().await.expect("the cluster stops") });
+        self.runtime.shutdown_timeout(Duration::from_secs(2));
+        // What is left of a temporary directory hurts nobody.
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+impl User {
+    pub fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Reply {
+        let bearer = format!("Bearer {}", self.token);
+        let mut all = vec![("authorization", bearer.as_str())];
+        all.extend_from_slice(headers);
+        if body.is_some() {
+            all.push(("content-type", "application/json"));
+        }
+        let bytes = body.map(|body| body.to_string().into_bytes());
+        http::send(self.address, method, path, &all, bytes.as_deref())
+    }
+
+    pub fn get(&self, path: &str) -> Reply {
+        self.send("GET", path, &[], None)
+    }
+
+    pub fn post(&self, path: &str, body: &Value) -> Reply {
+        self.send("POST", path, &[], Some(body))
+    }
+
+    pub fn delete(&self, path: &str) -> Reply {
+        self.send("DELETE", path, &[], None)
+    }
+
+    /// Places an order.
+    pub fn order(&self, body: &Value) -> Reply {
+        self.post("/api/v1/orders", body)
+    }
+
+    /// Places a limit order that must be accepted.
+    pub fn limit(&self, side: &str, price: &str, quantity: &str) -> Value {
+        self.order(&limit(side, price, quantity)).expect(201)
+    }
+}
+
+/// A limit order for BTC/USD.
+pub fn limit(side: &str, price: &str, quantity: &str) -> Value {
+    json!({ "market": "BTC/USD", "side": side, "orderType": "limit", "price": price, "quantity": quantity })
+}
+
+/// Starts the cluster, the sequencer, the follower and the projections.
+async fn exchange(
+    directory: &std::path::Path,
+    stop: &CancellationToken,
+) -> (Cluster, Db, Arc<Live>, InProcessQueue) {
+    let options = Options { durable: false, ..Options::default() };
+    let cluster = Cluster::start(directory, options).await.expect("the cluster starts");
+    let db = Db::connect(cluster.config()).await.expect("the cluster answers");
+    store::migrate::run(&db).await.expect("the schema is made");
+    let queue = InProcessQueue::new(65_536);
+    let fan_out = InProcessFanOut::new(256);
+    let subscriber = Box::new(fan_out.subscriber());
+    sequencer(cluster.config(), &queue, fan_out, stop.clone());
+    let mut projector = Projector::new(db.clone());
+    let progress = projector.progress().await.expect("the projections can be read");
+    let (feed, writer) = follower::projection_writer(projector, progress);
+    let follower = Follower::load(db.clone(), subscriber, progress).await.expect("it loads");
+    let live = follower.live();
+    tokio::spawn(writer.run(Arc::clone(&live), stop.clone()));
+    tokio::spawn(follower.with_projections(feed).run(stop.clone()));
+    let opened = live.wait_for(Sequence::new(1), Duration::from_secs(20)).await;
+    assert!(opened, "the journal is opened");
+    while !live.has_caught_up() {
+        tokio::task::yield_now().await;
+    }
+    (cluster, db, live, queue)
+}
+
+fn sequencer(
+    db: DbConfig,
+    queue: &InProcessQueue,
+    fan_out: InProcessFanOut,
+    stop: CancellationToken,
+) {
+    let config = processor::Config {
+        owner: "the tests".to_owned(),
+        commands_max: 256,
+        genesis: genesis(),
+        production: false,
+    };
+    let queue = queue.clone();
+    let consumer = move || Box::new(queue.consumer()) as Box<dyn CommandConsumer>;
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.expect("a runtime can be made");
+        let status = Arc::new(Status::default());
+        let run = processor::run(Db::lazy(db), config, consumer, Arc::new(fan_out), status, stop);
+        runtime.block_on(run).expect("the sequencer ends when it is told to");
+    });
+}
