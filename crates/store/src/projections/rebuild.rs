@@ -2,6 +2,7 @@
 //! place in one transaction.
 
 use tokio_postgres::Transaction;
+use tokio_postgres::error::SqlState;
 use units::Sequence;
 
 use super::Projector;
@@ -55,12 +56,17 @@ pub async fn rebuild(
 /// Takes the one place there is for rebuilds and comparisons, for as long as the connection lives.
 pub(super) async fn lock(db: &Db) -> Result<Connection, StoreError> {
     let connection = db.dedicated().await?;
-    let taken: bool =
-        connection.query_one("SELECT pg_try_advisory_lock($1)", &[&LOCK_KEY]).await?.get(0);
-    if !taken {
-        let text = "another rebuild or comparison of the projections is going on";
-        return Err(StoreError::Schema(text.to_owned()));
+    // Not at once refused: the connection of one that has just ended may still be on its way out.
+    connection.batch_execute("SET lock_timeout = '5s'").await?;
+    match connection.execute("SELECT pg_advisory_lock($1)", &[&LOCK_KEY]).await {
+        Ok(_) => {}
+        Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+            let text = "another rebuild or comparison of the projections is going on";
+            return Err(StoreError::Schema(text.to_owned()));
+        }
+        Err(error) => return Err(error.into()),
     }
+    connection.batch_execute("SET lock_timeout = 0").await?;
     Ok(connection)
 }
 

@@ -110,13 +110,16 @@ pub(super) const ASSET: &str = "
 
 pub(super) const MARKET: &str = "
     INSERT INTO markets (id, symbol, base_asset_id, quote_asset_id, base_units_per_lot, quote_units_per_tick_lot,
-        tick_size_units, notional_min_units, quantity_max_lots, maker_fee_ppm, taker_fee_ppm, band_ppm,
+        tick_size, lot_size, notional_min_units, quantity_max_lots, maker_fee_ppm, taker_fee_ppm, band_ppm,
         halt_move_ppm, initial_price_ticks, state, defined_in)
-    VALUES ((SELECT count(*) FROM markets), $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 'open', $14)
+    VALUES ((SELECT count(*) FROM markets), $1, $2, $3, $4, $5,
+        ledger_decimal($6, (SELECT scale FROM assets WHERE id = $3)),
+        ledger_decimal($4, (SELECT scale FROM assets WHERE id = $2)), $7, $8, $9, $10, $11, $12, $13, 'open', $14)
     ON CONFLICT (symbol) DO UPDATE SET
         base_asset_id = excluded.base_asset_id, quote_asset_id = excluded.quote_asset_id,
         base_units_per_lot = excluded.base_units_per_lot,
-        quote_units_per_tick_lot = excluded.quote_units_per_tick_lot, tick_size_units = excluded.tick_size_units,
+        quote_units_per_tick_lot = excluded.quote_units_per_tick_lot, tick_size = excluded.tick_size,
+        lot_size = excluded.lot_size,
         notional_min_units = excluded.notional_min_units, quantity_max_lots = excluded.quantity_max_lots,
         maker_fee_ppm = excluded.maker_fee_ppm, taker_fee_ppm = excluded.taker_fee_ppm,
         band_ppm = excluded.band_ppm, halt_move_ppm = excluded.halt_move_ppm,

@@ -350,3 +350,30 @@ async fn progress_is_what_the_database_says() {
     assert_eq!(written, batches.last().expect("batches").batch.sequence);
     assert_eq!(projector.progress().await.expect("progress"), written);
 }
+
+#[tokio::test]
+async fn the_planner_looks_into_the_view_of_orders() {
+    let db = database().await;
+    let (_, batches) = random_journal(&db, 6, 30).await;
+    Projector::new(db.clone()).write(&batches).await.expect("written");
+    let client = db.get().await.expect("a connection");
+    for (query, expected) in [
+        // The projected part cannot have a pending order, and the planner knows.
+        ("SELECT count(*) FROM orders WHERE status = 'pending'", "pending_commands"),
+        (
+            "SELECT * FROM orders WHERE account_id = 1003 ORDER BY created_at DESC, id DESC LIMIT 9",
+            "Index Scan Backward using orders_account",
+        ),
+        ("SELECT * FROM orders WHERE id = md5('x')::uuid", "Index Scan using orders_pkey"),
+    ] {
+        client
+            .batch_execute("SET enable_seqscan = off; SET enable_bitmapscan = off")
+            .await
+            .expect("set");
+        let plan = client.query(&format!("EXPLAIN {query}"), &[]).await.expect("a plan");
+        let plan: Vec<String> = plan.iter().map(|row| row.get(0)).collect();
+        let plan = plan.join("\n");
+        assert!(plan.contains(expected), "{query}:\n{plan}");
+        assert!(!plan.contains("Seq Scan on orders"), "{query}:\n{plan}");
+    }
+}
