@@ -11,7 +11,6 @@ pub mod journal;
 pub mod lookup;
 pub mod migrate;
 mod numbers;
-pub mod pending;
 pub mod projections;
 pub mod sessions;
 pub mod snapshots;

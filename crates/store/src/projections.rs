@@ -4,7 +4,7 @@
 //! compare-and-set in the writing transaction, so two writers cannot double and a crash cannot skip.
 
 mod candles;
-pub(crate) mod codes;
+mod codes;
 mod compare;
 mod copy;
 mod orders;

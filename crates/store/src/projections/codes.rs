@@ -1,18 +1,18 @@
-//! The words that stand in the projections' rows, and in the commands that wait. They are the API's words.
+//! The words that stand in the projections' rows: they are the API's words.
 
 use engine::{
     CancelReason, MarketState, OrderType, SelfTradePrevention, Side, TimeInForce, TransferKind,
 };
 use units::Time;
 
-pub(crate) fn side(side: Side) -> &'static str {
+pub(super) fn side(side: Side) -> &'static str {
     match side {
         Side::Buy => "buy",
         Side::Sell => "sell",
     }
 }
 
-pub(crate) fn order_type(order_type: OrderType) -> &'static str {
+pub(super) fn order_type(order_type: OrderType) -> &'static str {
     match order_type {
         OrderType::Limit => "limit",
         OrderType::Market => "market",
@@ -22,7 +22,7 @@ pub(crate) fn order_type(order_type: OrderType) -> &'static str {
 }
 
 /// Returns the word, and the end of an order that has one.
-pub(crate) fn time_in_force(time_in_force: TimeInForce) -> (&'static str, Option<Time>) {
+pub(super) fn time_in_force(time_in_force: TimeInForce) -> (&'static str, Option<Time>) {
     match time_in_force {
         TimeInForce::Gtc => ("gtc", None),
         TimeInForce::Ioc => ("ioc", None),
@@ -31,7 +31,7 @@ pub(crate) fn time_in_force(time_in_force: TimeInForce) -> (&'static str, Option
     }
 }
 
-pub(crate) fn self_trade_prevention(prevention: SelfTradePrevention) -> &'static str {
+pub(super) fn self_trade_prevention(prevention: SelfTradePrevention) -> &'static str {
     match prevention {
         SelfTradePrevention::CancelNewest => "cancel_newest",
         SelfTradePrevention::CancelOldest => "cancel_oldest",
@@ -40,7 +40,7 @@ pub(crate) fn self_trade_prevention(prevention: SelfTradePrevention) -> &'static
     }
 }
 
-pub(crate) fn cancel_reason(reason: CancelReason) -> &'static str {
+pub(super) fn cancel_reason(reason: CancelReason) -> &'static str {
     match reason {
         CancelReason::Requested => "requested",
         CancelReason::CancelledBeforeArrival => "cancelled_before_arrival",
@@ -57,7 +57,7 @@ pub(crate) fn cancel_reason(reason: CancelReason) -> &'static str {
     }
 }
 
-pub(crate) fn market_state(state: MarketState) -> &'static str {
+pub(super) fn market_state(state: MarketState) -> &'static str {
     match state {
         MarketState::Open => "open",
         MarketState::CancelOnly => "cancel_only",
@@ -66,7 +66,7 @@ pub(crate) fn market_state(state: MarketState) -> &'static str {
     }
 }
 
-pub(crate) fn transfer_kind(kind: TransferKind) -> &'static str {
+pub(super) fn transfer_kind(kind: TransferKind) -> &'static str {
     match kind {
         TransferKind::Deposit => "deposit",
         TransferKind::Withdrawal => "withdrawal",

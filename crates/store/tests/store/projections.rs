@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ::journal::Applied;
 use engine::Side;
+use store::lookup::{PendingOrder, insert_pending, sweep_pending};
 use store::projections::{Compared, Projector, compare, rebuild};
 use store::{Db, Numeric, StoreError};
 use units::{AccountId, Sequence};
@@ -318,9 +319,20 @@ async fn a_pending_command_is_seen_until_it_is_projected_or_past_its_expiry() {
     let mut commands = Vec::new();
     for seconds in [5, 3_600] {
         let mut command = exchange.command(limit(0, Side::Sell, 5_000, 100));
-        command.expires_at = exchange.state().time().plus_micros(seconds * 1_000_000);
-        store::pending::insert(&db, &command).await.expect("inserted");
-        store::pending::insert(&db, &command).await.expect("and again, which changes nothing");
+        let now = exchange.state().time();
+        command.expires_at = now.plus_micros(seconds * 1_000_000);
+        let engine::Action::PlaceOrder(order) = &command.action else {
+            unreachable!("it places an order")
+        };
+        let pending = PendingOrder {
+            id: uuid::Uuid::from_u128(command.id.get()),
+            order,
+            words: ["sell", "limit", "gtc", "cancel_newest"],
+            expires_at: command.expires_at,
+            now,
+        };
+        insert_pending(&db, &pending).await.expect("inserted");
+        insert_pending(&db, &pending).await.expect("and again, which changes nothing");
         commands.push(command);
     }
     let pending = "SELECT COUNT(*) FROM orders WHERE status = 'pending'";
@@ -331,12 +343,12 @@ async fn a_pending_command_is_seen_until_it_is_projected_or_past_its_expiry() {
     projector.write(&[tick]).await.expect("written");
     assert_eq!(one::<i64>(&db, pending).await, 1);
     assert_eq!(one::<i64>(&db, "SELECT count(*) FROM orders WHERE status = 'expired'").await, 1);
-    assert_eq!(store::pending::sweep(&db).await.expect("swept"), 0, "none is answered yet");
+    assert_eq!(sweep_pending(&db).await.expect("swept"), 0, "none is answered yet");
     let both = exchange.commit_commands(commands).await;
     projector.write(&[both]).await.expect("written");
     let statuses = "SELECT string_agg(status, ' ' ORDER BY id) FROM orders";
     assert_eq!(one::<String>(&db, statuses).await, "expired open");
-    assert_eq!(store::pending::sweep(&db).await.expect("swept"), 2);
+    assert_eq!(sweep_pending(&db).await.expect("swept"), 2);
     assert_eq!(one::<String>(&db, statuses).await, "expired open");
 }
 
