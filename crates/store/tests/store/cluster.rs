@@ -3,8 +3,13 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use engine::Side;
 use store::cluster::{Cluster, ClusterError, Options};
+use store::projections::Projector;
 use store::{Db, DbConfig, StoreError, migrate};
+use units::Sequence;
+
+use crate::exchange::{Exchange, limit};
 
 struct Directory(PathBuf);
 
@@ -160,4 +165,49 @@ async fn a_newer_schema_is_refused() {
         let message = refused.expect("refused").to_string();
         assert!(message.contains("newer than this program"), "{message}");
     }
+}
+
+#[tokio::test]
+async fn appends_and_projections_outlive_a_restart_of_the_database() {
+    let directory = Directory::new();
+    let first = Cluster::start(&directory.0, Options::default()).await.expect("a new cluster");
+    let db = Db::connect(first.config()).await.expect("a connection");
+    migrate::run(&db).await.expect("a schema");
+    let (mut exchange, batches) = Exchange::open(&db, 2).await;
+    let mut projector = Projector::new(db.clone());
+    projector.write(&batches).await.expect("written");
+    // Dropped at once, without a goodbye to anybody, and started anew.
+    let restart = async {
+        let quit = ["-QUIT", &first.pid().to_string()].map(str::to_owned);
+        let sent = std::process::Command::new("kill").args(quit).status().expect("kill runs");
+        assert!(sent.success());
+        let pid = PathBuf::from(format!("/proc/{}/cwd", first.pid()));
+        while std::fs::read_link(&pid).is_ok() {
+            tokio::task::yield_now().await;
+        }
+        drop(first);
+        Cluster::start(&directory.0, Options::default()).await.expect("a start after a crash")
+    };
+    let trading = async {
+        let mut made = Vec::new();
+        for _ in 0..200 {
+            made.push(exchange.commit(vec![limit(0, Side::Sell, 5_000, 1)]).await);
+            tokio::task::yield_now().await;
+        }
+        made
+    };
+    let (second, made) = tokio::join!(restart, trading);
+    // A write may meet the dead connection first; after that error the same batches go in.
+    let written = loop {
+        match projector.write(&made).await {
+            Ok(written) => break written,
+            Err(error) => assert!(error.is_transient(), "{error}"),
+        }
+    };
+    assert_eq!(written, exchange.state().sequence());
+    let rows = store::journal::rows_after(&db, Sequence::new(0), 1_000).await.expect("rows");
+    assert_eq!(rows.last().map(|row| row.sequence), Some(written));
+    let compared = store::projections::compare(&db, &mut |_| {}).await.expect("a comparison");
+    assert_eq!(compared.differences, []);
+    second.stop().await.expect("a clean stop");
 }
