@@ -34,6 +34,8 @@ pub(crate) struct Ask {
     pub body_hash: u64,
     /// The request's trace.
     pub trace_id: u128,
+    /// Journal time after which it must not be carried out, where that is earlier than any command's.
+    pub expires_at: Option<Time>,
     /// What is asked.
     pub action: Action,
 }
@@ -133,10 +135,11 @@ pub(crate) async fn submit(app: &App, ask: Ask) -> Result<Answer, Problem> {
     if let Some(first) = first(app, &ask).await? {
         return Ok(Answer::Decided(first));
     }
+    let to_live = app.live.journal_now().plus_micros(TO_LIVE_MICROS);
     let command = Command {
         id: ask.id,
         body_hash: ask.body_hash,
-        expires_at: app.live.journal_now().plus_micros(TO_LIVE_MICROS),
+        expires_at: ask.expires_at.map_or(to_live, |expires_at| expires_at.min(to_live)),
         trace_id: ask.trace_id,
         origin: Origin::Client,
         action: ask.action,

@@ -9,6 +9,7 @@ pub mod auth;
 pub mod body;
 mod command;
 pub mod config;
+mod convert;
 mod docs;
 pub mod edge;
 mod health;
@@ -40,6 +41,7 @@ fn described() -> OpenApiRouter<App> {
         .merge(auth::routes())
         .merge(wallet::routes())
         .merge(orders::routes())
+        .merge(convert::routes())
         .merge(public::routes())
         .merge(health::routes())
 }

@@ -5,7 +5,7 @@
 
 mod change;
 pub(crate) mod cursor;
-mod place;
+pub(crate) mod place;
 mod read;
 pub(crate) mod render;
 

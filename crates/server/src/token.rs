@@ -109,12 +109,22 @@ impl Tokens {
     /// Hashes something with the signing key, for a purpose that the label names.
     #[must_use]
     pub fn keyed_hash(&self, label: &str, parts: &[&[u8]]) -> [u8; 32] {
-        // No token begins with a NUL, so no hash made here is a token's signature.
+        self.keyed(label, parts).finalize().into_bytes().into()
+    }
+
+    /// Tells, in constant time, whether a hash is the one of [`Tokens::keyed_hash`].
+    #[must_use]
+    pub fn verify_keyed_hash(&self, label: &str, parts: &[&[u8]], hash: &[u8]) -> bool {
+        self.keyed(label, parts).verify_slice(hash).is_ok()
+    }
+
+    fn keyed(&self, label: &str, parts: &[&[u8]]) -> Hmac<Sha256> {
+        // No token begins with a NUL, so no hash made here is a token's signature. Each part stands behind its length.
         let mut mac = self.key.clone().chain_update([0]).chain_update(label.as_bytes());
         for part in parts {
-            mac = mac.chain_update([0]).chain_update(part);
+            mac = mac.chain_update((part.len() as u64).to_be_bytes()).chain_update(part);
         }
-        mac.finalize().into_bytes().into()
+        mac
     }
 
     /// Checks an access token. `now` is in seconds since 1970.

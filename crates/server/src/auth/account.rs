@@ -24,6 +24,7 @@ pub(crate) async fn open(app: &App, account: AccountId, trace_id: u128) -> bool 
         keyed: false,
         body_hash: account.get(),
         trace_id,
+        expires_at: None,
         action: Action::OpenAccount { account },
     };
     match submit(app, ask).await {

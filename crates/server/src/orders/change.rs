@@ -48,6 +48,7 @@ pub(super) async fn cancel(
         keyed: false,
         body_hash: body::hash(id.as_bytes()),
         trace_id: context.trace_id,
+        expires_at: None,
         action: Action::CancelOrder { account: principal.account, order: OrderRef::Id(order) },
     };
     let Answer::Decided(decided) = submit(&app, ask).await? else {
@@ -152,6 +153,7 @@ pub(super) async fn amend(
         // The order is part of what is asked.
         body_hash: hash ^ body::hash(wire::id::format(order).as_bytes()),
         trace_id: context.trace_id,
+        expires_at: None,
         action: Action::AmendOrder(change),
     };
     let Answer::Decided(decided) = submit(&app, ask).await? else {
@@ -206,6 +208,7 @@ pub(super) async fn cancel_all(
         keyed: false,
         body_hash: body::hash(symbol.unwrap_or_default().as_bytes()),
         trace_id: context.trace_id,
+        expires_at: None,
         action: Action::CancelAll { account: principal.account, market },
     };
     let Answer::Decided(decided) = submit(&app, ask).await? else {

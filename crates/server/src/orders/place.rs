@@ -43,11 +43,17 @@ pub(super) async fn place(
         keyed: key.is_some(),
         body_hash: hash,
         trace_id: context.trace_id,
+        expires_at: None,
         action: Action::PlaceOrder(new),
     };
-    match submit(&app, ask).await? {
-        Answer::Decided(decided) => answer(&app, &decided),
-        Answer::Pending(command) => pending(&app, &command).await,
+    send(&app, ask).await
+}
+
+/// Sends an order and answers with what becomes of it.
+pub(crate) async fn send(app: &App, ask: Ask) -> Result<Response, Problem> {
+    match submit(app, ask).await? {
+        Answer::Decided(decided) => answer(app, &decided),
+        Answer::Pending(command) => pending(app, &command).await,
     }
 }
 

@@ -66,6 +66,7 @@ pub(super) async fn deposit(
         keyed: key.is_some(),
         body_hash: hash,
         trace_id: context.trace_id,
+        expires_at: None,
         action: Action::Deposit { account, asset, amount, reference, sandbox: true },
     };
     match submit(&app, ask).await? {
@@ -139,6 +140,7 @@ pub(super) async fn transfer(
         keyed: key.is_some(),
         body_hash: hash,
         trace_id: context.trace_id,
+        expires_at: None,
         action: Action::Transfer { from: principal.account, to, asset, amount },
     };
     match submit(&app, ask).await? {

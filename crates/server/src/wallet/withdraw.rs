@@ -114,6 +114,7 @@ pub(super) async fn request(
         keyed: key.is_some(),
         body_hash: hash,
         trace_id: context.trace_id,
+        expires_at: None,
         action: Action::RequestWithdrawal {
             account: principal.account,
             asset,
@@ -257,6 +258,7 @@ pub(super) async fn cancel(
         keyed: false,
         body_hash: body::hash(id.as_bytes()),
         trace_id: context.trace_id,
+        expires_at: None,
         action: Action::CancelWithdrawal { account: principal.account, withdrawal },
     };
     let Answer::Decided(decided) = submit(&app, ask).await? else {

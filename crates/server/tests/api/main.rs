@@ -7,10 +7,12 @@
 mod auth;
 mod authorization;
 mod bad_inputs;
+mod convert;
 mod edge;
 mod http;
 mod openapi;
 mod orders;
+mod pending;
 mod wallet;
 mod world;
 
@@ -29,7 +31,9 @@ fn main() -> ExitCode {
         auth::CASES,
         authorization::CASES,
         orders::CASES,
+        pending::CASES,
         wallet::CASES,
+        convert::CASES,
         bad_inputs::CASES,
         edge::CASES,
     ];

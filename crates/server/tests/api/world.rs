@@ -10,7 +10,7 @@ use std::time::Duration;
 use engine::{AssetConfig, Limits, MarketConfig, Settings};
 use follower::{Follower, Live};
 use processor::{Genesis, Status};
-use queue::{CommandConsumer, InProcessFanOut, InProcessQueue};
+use queue::{CommandConsumer, CommandPublisher, InProcessFanOut, InProcessQueue};
 use serde_json::{Value, json};
 use server::mail::Inbox;
 use server::{App, JwtSecret, Parts, PasswordCost, RateLimits, ServerConfig, SystemClock};
@@ -32,11 +32,11 @@ pub struct World {
     pub inbox: Inbox,
     pub db: Db,
     pub runtime: Runtime,
-    queue: InProcessQueue,
+    pub queue: InProcessQueue,
+    pub stop: CancellationToken,
     users: AtomicU64,
     directory: PathBuf,
     cluster: Option<Cluster>,
-    stop: CancellationToken,
 }
 
 /// A user who is logged in.
@@ -135,6 +135,16 @@ impl World {
         config: ServerConfig,
         stop: CancellationToken,
     ) -> (SocketAddr, tokio::task::JoinHandle<()>) {
+        self.serve_with(config, Arc::new(self.queue.clone()), stop)
+    }
+
+    /// Serves another server whose commands go another way.
+    pub fn serve_with(
+        &self,
+        config: ServerConfig,
+        publisher: Arc<dyn CommandPublisher>,
+        stop: CancellationToken,
+    ) -> (SocketAddr, tokio::task::JoinHandle<()>) {
         self.runtime.block_on(async {
             let listener = server::bind(config.listen).await.expect("a port is free");
             let address = listener.local_addr().expect("it is bound");
@@ -142,7 +152,7 @@ impl World {
                 config,
                 db: self.db.clone(),
                 live: Arc::clone(&self.live),
-                publisher: Arc::new(self.queue.clone()),
+                publisher,
                 mailer: Arc::new(self.inbox.clone()),
                 clock: Arc::new(SystemClock),
             });
