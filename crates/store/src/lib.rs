@@ -1,7 +1,7 @@
 //! PostgreSQL: the journal, snapshots, projections and ordinary rows.
 //!
-//! Invariant: all SQL of the project lives here, and all of it is fixed text with parameters; no value is ever
-//! pasted into a statement.
+//! Invariant: all SQL of the project lives here, and all of it is fixed text with parameters; no value from outside
+//! is ever pasted into a statement (only names of our own making are: databases and generations).
 
 pub mod audit;
 pub mod cluster;
