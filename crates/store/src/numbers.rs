@@ -194,15 +194,11 @@ pub struct Timestamp(pub Time);
 
 /// Microseconds from 1970, where our time begins, to 2000, where PostgreSQL's does.
 const EPOCH_MICROS: i64 = 946_684_800_000_000;
-/// The first microsecond after PostgreSQL's last year, 294276, in its own count.
-const END_MICROS: i64 = 9_223_371_331_200_000_000;
-
 impl Timestamp {
-    /// Returns PostgreSQL's own count; what its calendar does not reach is `infinity`.
+    /// Returns PostgreSQL's own count. Its calendar ends in the year 294276, thirty years after the last microsecond
+    /// since 1970 that has 63 bits; what is later than that is `infinity`.
     pub(crate) fn micros(self) -> i64 {
-        let ours = i64::try_from(self.0.micros()).unwrap_or(i64::MAX);
-        let theirs = ours - EPOCH_MICROS;
-        if theirs >= END_MICROS { i64::MAX } else { theirs }
+        i64::try_from(self.0.micros()).map_or(i64::MAX, |ours| ours - EPOCH_MICROS)
     }
 }
 
@@ -264,8 +260,10 @@ mod tests {
     fn times_beyond_the_calendar_are_infinite() {
         assert_eq!(Timestamp(Time::MAX).micros(), i64::MAX);
         assert_eq!(Timestamp(Time::ZERO).micros(), -EPOCH_MICROS);
-        let now = Timestamp(Time::from_micros(1_790_000_000_123_456));
-        let bytes = now.micros().to_be_bytes();
-        assert_eq!(Timestamp::from_sql(&Type::TIMESTAMPTZ, &bytes).expect("a time"), now);
+        for micros in [0, 1_790_000_000_123_456, i64::MAX.unsigned_abs(), u64::MAX] {
+            let time = Timestamp(Time::from_micros(micros));
+            let bytes = time.micros().to_be_bytes();
+            assert_eq!(Timestamp::from_sql(&Type::TIMESTAMPTZ, &bytes).expect("a time"), time);
+        }
     }
 }

@@ -389,3 +389,41 @@ async fn the_planner_looks_into_the_view_of_orders() {
         assert!(!plan.contains("Seq Scan on orders"), "{query}:\n{plan}");
     }
 }
+
+#[tokio::test]
+async fn numbers_and_times_mean_the_same_to_postgresql() {
+    let db = database().await;
+    let client = db.get().await.expect("a connection");
+    let mut random = Random::new(7);
+    let mut numbers =
+        vec![Numeric::from(u128::MAX), Numeric::from(i128::MIN), Numeric::from(0_u64)];
+    for _ in 0..500 {
+        let bits = u128::from(random.below(u64::MAX)) << 64 | u128::from(random.below(u64::MAX));
+        let magnitude = bits >> random.below(128);
+        let negative = magnitude != 0 && random.below(2) == 0;
+        numbers.push(Numeric { negative, magnitude });
+    }
+    for number in numbers {
+        let sign = if number.negative { "-" } else { "" };
+        let text = format!("{sign}{}", number.magnitude);
+        let row = client
+            .query_one(
+                "SELECT ($1::numeric)::text, $1::numeric, ($2::text)::numeric",
+                &[&number, &text],
+            )
+            .await
+            .expect("a row");
+        assert_eq!(row.get::<_, String>(0), text);
+        assert_eq!((row.get::<_, Numeric>(1), row.get::<_, Numeric>(2)), (number, number));
+    }
+    for (micros, expected) in [
+        (0, "1970-01-01 00:00:00+00"),
+        (1_772_323_200_000_001, "2026-03-01 00:00:00.000001+00"),
+        (i64::MAX.unsigned_abs(), "294247-01-10 04:00:54.775807+00"),
+        (u64::MAX, "infinity"),
+    ] {
+        let time = store::Timestamp(units::Time::from_micros(micros));
+        let row = client.query_one("SELECT ($1::timestamptz)::text", &[&time]).await;
+        assert_eq!(row.expect("a row").get::<_, String>(0), expected);
+    }
+}
