@@ -95,6 +95,7 @@ pub(crate) async fn edge(State(app): State<App>, mut request: Request, next: Nex
     let left = take(&app, &context, &method, route);
     let origin = request.headers().get(header::ORIGIN).cloned();
     let answer = match left {
+        _ if is_preflight(&app, &method, origin.as_ref()) => StatusCode::NO_CONTENT.into_response(),
         Some(left) if !left.allowed => {
             Problem::new(Code::TooManyRequests).retry_after(left.reset_seconds).into_response()
         }
@@ -108,6 +109,9 @@ pub(crate) async fn edge(State(app): State<App>, mut request: Request, next: Nex
         },
     };
     let mut response = finish(&app, answer, &context, left, origin.as_ref());
+    if method == Method::OPTIONS && response.status() == StatusCode::NO_CONTENT {
+        preflight(response.headers_mut());
+    }
     if app.live.behind() > BEHIND_MAX && route.starts_with("/api/v1") {
         mark_stale(&app, response.headers_mut());
     }
@@ -314,6 +318,8 @@ fn finish(
     if let Some(origin) = origin.filter(|origin| allows(app, origin)) {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
         headers.insert(header::VARY, HeaderValue::from_static("origin"));
+        let exposed = "x-trace-id, x-sequence, retry-after, location, ratelimit-limit, ratelimit-remaining, ratelimit-reset";
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(exposed));
     }
     response
 }
@@ -322,6 +328,25 @@ fn finish(
 fn allows(app: &App, origin: &HeaderValue) -> bool {
     let origin = origin.to_str().unwrap_or_default();
     app.config.cors_origins.iter().any(|allowed| allowed == origin)
+}
+
+/// Tells whether a browser asks if a page of an allowed origin may send a request.
+fn is_preflight(app: &App, method: &Method, origin: Option<&HeaderValue>) -> bool {
+    *method == Method::OPTIONS && origin.is_some_and(|origin| allows(app, origin))
+}
+
+fn preflight(headers: &mut HeaderMap) {
+    let pairs = [
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PATCH, DELETE"),
+        (
+            header::ACCESS_CONTROL_ALLOW_HEADERS,
+            "authorization, content-type, idempotency-key, x-min-sequence, traceparent",
+        ),
+        (header::ACCESS_CONTROL_MAX_AGE, "600"),
+    ];
+    for (name, value) in pairs {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
 }
 
 fn write(response: Response, problem: Problem, trace_id: &str) -> Response {

@@ -37,14 +37,13 @@ pub(super) async fn cancel(
     Segment(id): Segment,
 ) -> Result<Response, Problem> {
     let order = read::find_id(&app, principal.account, &id)?;
-    // A repeat with a key must find its first outcome, not the order that it has cancelled.
-    if key.is_none() {
+    let command = command_id(principal.user, "DELETE /api/v1/orders/{id}", key.as_deref());
+    // A repeat must find its first outcome, not the order that it has cancelled.
+    if app.live.read(|state| state.known(command).is_none()) {
         check_open(&app, principal.account, order).await?;
-    } else {
-        read::find(&app, principal.account, order).await?.ok_or(Problem::new(Code::NotFound))?;
     }
     let ask = Ask {
-        id: command_id(principal.user, "DELETE /api/v1/orders/{id}", key.as_deref()),
+        id: command,
         keyed: false,
         body_hash: body::hash(id.as_bytes()),
         trace_id: context.trace_id,

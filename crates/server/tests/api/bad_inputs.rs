@@ -101,7 +101,7 @@ fn bad_orders_change_nothing(world: &World) {
         "btc/usd",
         "",
         "BTC",
-        "XXX/USD",
+        "QQQ/USD",
         "BTC/USD\u{0}",
         "\u{202e}BTC/USD",
         "😀",

@@ -27,6 +27,11 @@ pub const CASES: &[Case] = &[
     ("a_series_of_refusals_leaves_an_audit_row", a_series_of_refusals_leaves_an_audit_row),
     ("a_shutdown_lets_requests_finish", a_shutdown_lets_requests_finish),
     ("public_pages_say_what_there_is", public_pages_say_what_there_is),
+    ("only_configured_origins_may_call_from_a_page", only_configured_origins_may_call_from_a_page),
+    (
+        "a_server_that_does_not_know_the_journal_takes_no_commands",
+        a_server_that_does_not_know_the_journal_takes_no_commands,
+    ),
 ];
 
 fn health_says_alive_ready_and_trading(world: &World) {
@@ -224,4 +229,40 @@ fn public_pages_say_what_there_is(world: &World) {
     assert_eq!((&first["lotSize"], &first["takerFee"]), (&json!("0.00000001"), &json!("0.002")));
     let status = world.get("/api/v1/public/status").expect(200);
     assert_eq!((&status["status"], &status["sandbox"]), (&json!("operational"), &json!(true)));
+}
+
+fn only_configured_origins_may_call_from_a_page(world: &World) {
+    let mut open = config();
+    open.cors_origins = vec!["https://app.example".to_owned()];
+    let address = world.serve(open);
+    let ask = |method: &str, origin: &str| {
+        http::send(address, method, "/api/v1/markets", &[("origin", origin)], None)
+    };
+    let allowed = ask("OPTIONS", "https://app.example");
+    assert_eq!(allowed.status, 204);
+    assert_eq!(allowed.header("access-control-allow-origin"), Some("https://app.example"));
+    assert_eq!(allowed.header("access-control-allow-credentials"), None);
+    assert!(allowed.header("access-control-allow-methods").is_some_and(|all| all.contains("POST")));
+    for origin in ["https://evil.example", "null", "https://app.example.evil.example"] {
+        let refused = ask("OPTIONS", origin);
+        assert_eq!(refused.status, 405, "{origin}");
+        assert_eq!(refused.header("access-control-allow-origin"), None, "{origin}");
+        assert_eq!(ask("GET", origin).header("access-control-allow-origin"), None, "{origin}");
+    }
+    assert!(ask("GET", "https://app.example").header("access-control-allow-origin").is_some());
+}
+
+fn a_server_that_does_not_know_the_journal_takes_no_commands(world: &World) {
+    let mut user = world.user();
+    user.address = world.serve_lost(config());
+    let before = world.digest();
+    let reply = user.delete("/api/v1/orders");
+    assert_eq!(reply.problem(503), "behind");
+    assert!(reply.header("retry-after").is_some());
+    let ready = user.get("/ready");
+    assert_eq!(ready.status, 503);
+    assert!(ready.text().contains("follower"), "{}", ready.text());
+    assert_eq!(user.get("/api/health/trading").status, 503);
+    assert_eq!(user.get("/health").status, 200);
+    assert_eq!(world.digest(), before);
 }

@@ -53,6 +53,15 @@ fn an_order_rests_is_seen_and_is_cancelled(world: &World) {
     let again = user.delete(&path(&order));
     assert_eq!(again.problem(409), "order_closed");
     assert_eq!(again.json()["order"]["status"], "cancelled");
+    // With a key the first answer comes again, and a new key finds the order closed.
+    let second = user.limit("buy", "48000.00", "0.1");
+    let cancel = |key: &str, order: &Value| {
+        user.send("DELETE", &path(order), &[("idempotency-key", key)], None)
+    };
+    assert_eq!(cancel("c-1", &second).expect(200)["status"], "cancelled");
+    assert_eq!(cancel("c-1", &second).expect(200)["status"], "cancelled");
+    assert_eq!(cancel("c-2", &second).problem(409), "order_closed");
+    assert_eq!(cancel("c-1", &order).problem(422), "idempotency_key_reused");
     assert_eq!(user.get(&path(&order)).expect(200)["status"], "cancelled");
 }
 

@@ -145,13 +145,29 @@ impl World {
         publisher: Arc<dyn CommandPublisher>,
         stop: CancellationToken,
     ) -> (SocketAddr, tokio::task::JoinHandle<()>) {
+        self.serve_live(config, publisher, stop, Arc::clone(&self.live))
+    }
+
+    /// Serves another server that follows no journal.
+    pub fn serve_lost(&self, config: ServerConfig) -> SocketAddr {
+        let live = Live::new(engine::State::new(), units::Hash32::default());
+        self.serve_live(config, Arc::new(self.queue.clone()), self.stop.clone(), live).0
+    }
+
+    fn serve_live(
+        &self,
+        config: ServerConfig,
+        publisher: Arc<dyn CommandPublisher>,
+        stop: CancellationToken,
+        live: Arc<Live>,
+    ) -> (SocketAddr, tokio::task::JoinHandle<()>) {
         self.runtime.block_on(async {
             let listener = server::bind(config.listen).await.expect("a port is free");
             let address = listener.local_addr().expect("it is bound");
             let app = App::new(Parts {
                 config,
                 db: self.db.clone(),
-                live: Arc::clone(&self.live),
+                live,
                 publisher,
                 mailer: Arc::new(self.inbox.clone()),
                 clock: Arc::new(SystemClock),
