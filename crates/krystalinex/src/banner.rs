@@ -48,8 +48,8 @@ pub fn print(config: &Config, cluster: Option<(u16, PathBuf)>, inbox: bool, demo
         }
         line("", "A market maker quotes around a SIMULATED price: made up, no feed from anywhere, play money only.".to_owned());
     }
-    eprintln!(
-        "\nKrystalineX {} is ready.\n{text}\n  Ctrl-C stops it.\n",
-        env!("CARGO_PKG_VERSION")
-    );
+    let version = env!("CARGO_PKG_VERSION");
+    crate::process::say(&format!(
+        "\nKrystalineX {version} is ready.\n{text}\n  Ctrl-C stops it.\n"
+    ));
 }

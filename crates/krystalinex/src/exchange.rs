@@ -167,7 +167,10 @@ impl Exchange {
         self.follow_the_last_rows().await;
         self.follower_stop.cancel();
         // The follower takes the feed with it, and the writer ends when it has written what was in it.
-        let _ = (&mut self.follower).await;
+        if tokio::time::timeout(STOP_MAX, &mut self.follower).await.is_err() {
+            self.follower.abort();
+            let _ = (&mut self.follower).await;
+        }
         if let Some(mut projections) = self.projections.take()
             && tokio::time::timeout(STOP_MAX, &mut projections).await.is_err()
         {

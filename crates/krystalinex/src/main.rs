@@ -81,7 +81,7 @@ fn main() -> ExitCode {
         Err(error) => {
             // The log is for machines; whoever has started this reads standard error.
             tracing::error!(reason = %format_args!("{error:#}"), "the process ends");
-            eprintln!("krystalinex: {error:#}");
+            process::say(&format!("krystalinex: {error:#}"));
             ExitCode::FAILURE
         }
     }

@@ -57,6 +57,12 @@ fn resident_bytes() -> Option<u64> {
     Some(kibibytes * 1_024)
 }
 
+/// Says something to whoever has started the process, on standard error; nobody may be listening any more, and that is no
+/// reason to fail.
+pub fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
 /// Cancels `shutdown` at the first SIGINT or SIGTERM and ends the process at the second.
 ///
 /// # Errors
@@ -72,11 +78,11 @@ pub fn catch_signals(shutdown: CancellationToken) -> anyhow::Result<()> {
                 _ = terminate.recv() => {}
             }
             if second {
-                eprintln!("Stopped at once, as asked; nothing that was answered is lost.");
+                say("Stopped at once, as asked; nothing that was answered is lost.");
                 std::process::exit(130);
             }
-            eprintln!("Stopping. Once more stops at once.");
             shutdown.cancel();
+            say("Stopping. Once more stops at once.");
         }
     });
     Ok(())
@@ -131,8 +137,9 @@ pub fn own_jwt_secret(directory: &Path) -> anyhow::Result<JwtSecret> {
         .with_context(|| format!("{name} is no signing key: remove it, and a new one is made"))
 }
 
-/// Starts the log of a tool: on standard error's side of things only what went wrong, in words.
+/// Starts the log of a tool, where one is asked for: its output is for people and pipes, and errors are told in words.
 pub fn start_tool_log(config: &Config) {
-    let filter = if config.log == "info" { "warn" } else { &config.log };
-    telemetry::init(config.log_format.unwrap_or(LogFormat::Text), "kx-tool", filter);
+    if config.log != "info" {
+        telemetry::init(config.log_format.unwrap_or(LogFormat::Text), "kx-tool", &config.log);
+    }
 }
