@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod body;
+pub mod checksum;
 pub mod decimal;
 pub mod enums;
 pub mod id;
