@@ -54,8 +54,8 @@ fn postgresql_itself_finds_the_chain_of_hashes_intact_and_a_changed_byte() {
     // In the same transaction, and never committed: the exchange goes on.
     let changed = format!(
         "SET LOCAL session_replication_role = replica; \
-         UPDATE journal SET payload = set_byte(payload, octet_length(payload) - 1, get_byte(payload, octet_length(payload) - 1) # 1) WHERE sequence = 2; {} \
-         ROLLBACK",
+         UPDATE journal SET payload = set_byte(payload, octet_length(payload) - 1, \
+             get_byte(payload, octet_length(payload) - 1) # 1) WHERE sequence = 2; {} ROLLBACK",
         checks[0]
     );
     let output = psql.try_run(&changed);

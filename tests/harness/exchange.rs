@@ -4,11 +4,12 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::json;
@@ -57,6 +58,13 @@ pub fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there is a free port");
     listener.local_addr().expect("it is bound").port()
+}
+
+/// Asks the system for a user's number.
+fn id(flag: &str, user: &str) -> u32 {
+    let output = Command::new("id").args([flag, user]).output().expect("id runs");
+    let number = String::from_utf8_lossy(&output.stdout).trim().parse();
+    number.unwrap_or_else(|_| panic!("there is no user {user}"))
 }
 
 fn clean(command: &mut Command) {
@@ -165,14 +173,10 @@ impl Exchange {
     ///
     /// When it cannot be started.
     pub fn spawn(&mut self) {
-        let mut command = match &self.settings.user {
-            Some(user) => {
-                let mut command = Command::new("runuser");
-                command.args(["-u", user, "--"]).arg(binary());
-                command
-            }
-            None => Command::new(binary()),
-        };
+        let mut command = Command::new(binary());
+        if let Some(user) = &self.settings.user {
+            command.uid(id("-u", user)).gid(id("-g", user));
+        }
         clean(&mut command);
         command
             .args(["up", "--data-dir"])
@@ -331,11 +335,12 @@ impl Drop for Exchange {
         }
         self.kill();
         if let Some(pid) = postmaster(&self.directory) {
-            // Immediate: nobody needs the data any more.
+            // Immediate: nobody needs the data any more. No panic here: one may be under way.
             let _ = kill_process(pid, Signal::QUIT);
-            wait_for("PostgreSQL's end", STOP_MAX, || {
-                test_kill_process(pid).is_err().then_some(())
-            });
+            let began = Instant::now();
+            while test_kill_process(pid).is_ok() && began.elapsed() < STOP_MAX {
+                std::thread::sleep(Duration::from_millis(10));
+            }
         }
         let _ = fs::remove_dir_all(&self.directory);
     }
