@@ -285,3 +285,94 @@ impl Drop for Waiter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use engine::{Action, Decision, Origin, Settings};
+    use journal::Entry;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_millis(20);
+    const LIMIT: Duration = Duration::from_secs(20);
+
+    /// Decides what follows the state of `live`, as a sequencer would.
+    fn batch(live: &Live, time: u64, commands: Vec<engine::Command>) -> Batch {
+        let mut builder = engine::StateBuilder::new();
+        live.read(|state| state.records().try_for_each(|record| builder.push(record)))
+            .expect("the state is good");
+        let mut state = builder.finish().expect("the state is good");
+        let (sequence, time) = (live.sequence().next(), Time::from_micros(time));
+        state.open_batch(engine::Stamp { sequence, time });
+        let decide = |command: engine::Command| match engine::run(&mut state, &command, &mut ()) {
+            Decision::Event(event) => Entry { command, event },
+            other => panic!("{other:?}"),
+        };
+        let entries = commands.into_iter().map(decide).collect();
+        Batch { sequence, time, incarnation: 9, epoch: 1, rules: journal::RULES, entries }
+    }
+
+    fn genesis() -> engine::Command {
+        let settings = Settings { incarnation: 9, salt: 1, sandbox: true };
+        engine::internal_command(Action::Genesis(settings))
+    }
+
+    fn client(id: u128) -> engine::Command {
+        let origin = Origin::Client;
+        engine::Command { id: CommandId::new(id), origin, ..engine::internal_command(Action::Tick) }
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_a_command_hears_of_it_once_it_is_in_the_state() {
+        let live = Live::new(State::new(), Hash32::default());
+        assert_eq!(live.incarnation(), 0);
+        live.apply(batch(&live, 5, vec![genesis()]), Hash32([1; 32]));
+        assert_eq!(
+            (live.incarnation(), live.sequence(), live.hash()),
+            (9, Sequence::new(1), Hash32([1; 32]))
+        );
+
+        let mut first = live.expect(CommandId::new(7));
+        let mut second = live.expect(CommandId::new(7));
+        let mut other = live.expect(CommandId::new(8));
+        let given_up = live.expect(CommandId::new(6));
+        drop(given_up);
+        assert_eq!(live.waiting(), 2, "a wait that was given up is forgotten");
+        let mut subscriber = live.subscribe();
+        live.apply(batch(&live, 6, vec![client(6), client(7)]), Hash32::default());
+        for waiter in [&mut first, &mut second] {
+            let outcome = waiter.outcome(LIMIT).await.expect("it came");
+            assert_eq!((outcome.index, outcome.entry().command.id), (1, CommandId::new(7)));
+        }
+        assert!(other.outcome(SOON).await.is_none());
+        drop(other);
+        assert_eq!(live.waiting(), 0);
+        assert_eq!(subscriber.recv().await.expect("it came").batch.sequence, Sequence::new(2));
+    }
+
+    #[tokio::test]
+    async fn a_row_can_be_waited_for() {
+        let live = Live::new(State::new(), Hash32::default());
+        assert!(live.wait_for(Sequence::new(0), SOON).await);
+        assert!(!live.wait_for(Sequence::new(1), SOON).await);
+        let waiting = {
+            let live = Arc::clone(&live);
+            tokio::spawn(async move { live.wait_for(Sequence::new(1), LIMIT).await })
+        };
+        live.apply(batch(&live, 5, vec![genesis()]), Hash32::default());
+        assert!(waiting.await.expect("it does not panic"));
+        assert!(!live.wait_projected(Sequence::new(1), SOON).await, "nothing is projected");
+    }
+
+    #[test]
+    fn journal_time_goes_on_between_batches() {
+        let live = Live::new(State::new(), Hash32::default());
+        live.apply(batch(&live, 1_000_000, vec![genesis()]), Hash32::default());
+        let now = live.journal_now();
+        assert!(now >= Time::from_micros(1_000_000));
+        assert!(live.journal_now() >= now);
+        assert!(!live.has_caught_up(), "nobody has compared it with the journal");
+        live.mark_at_head();
+        assert!(live.has_caught_up() && live.behind() < LIMIT);
+    }
+}

@@ -268,11 +268,7 @@ fn build(
     faults: Vec<String>,
 ) -> Result<Config, Faults> {
     let mut reader = Reader { file, environment, faults };
-    let mode = reader.read("NODE_ENV", "development, production or test", |text| match text {
-        "development" | "test" => Some(Mode::Development),
-        "production" => Some(Mode::Production),
-        _ => None,
-    });
+    let mode = reader.read("NODE_ENV", "development, production or test", mode);
     let mode = mode.unwrap_or_default();
     let data_dir = data_dir
         .or_else(|| reader.text("KX_DATA_DIR").map(PathBuf::from))
@@ -283,25 +279,6 @@ fn build(
         );
         PathBuf::new()
     });
-    let ip = |text: &str| text.parse::<IpAddr>().ok();
-    let format = |text: &str| match text {
-        "" => Some(None),
-        "json" => Some(Some(LogFormat::Json)),
-        "text" => Some(Some(LogFormat::Text)),
-        _ => None,
-    };
-    let flag = |text: &str| match text {
-        "true" | "1" => Some(true),
-        "false" | "0" => Some(false),
-        _ => None,
-    };
-    let origin = |text: &str| {
-        let good = text.starts_with("http://") || text.starts_with("https://");
-        (good && !text.ends_with('/')).then(|| text.to_owned())
-    };
-    let positive = |text: &str| text.parse::<u64>().ok().filter(|number| *number > 0);
-    let batch =
-        |text: &str| text.parse::<usize>().ok().filter(|number| (1..=4_096).contains(number));
     let jwt_secret = jwt_secret(role, mode, &mut reader);
     let database = database(role, &data_dir, &mut reader);
     let config = Config {
@@ -316,7 +293,7 @@ fn build(
         data_dir,
         markets: reader.text("KX_MARKETS").map(PathBuf::from),
         log: reader.text_or_default("KX_LOG"),
-        log_format: reader.read("KX_LOG_FORMAT", "json or text", format).flatten(),
+        log_format: reader.read("KX_LOG_FORMAT", "json or text", log_format).flatten(),
         trusted_proxies: reader.list(
             "KX_TRUSTED_PROXIES",
             "a list of IP addresses with commas between",
@@ -332,11 +309,53 @@ fn build(
             .read("KX_SNAPSHOT_COMMANDS", "a whole number above 0", positive)
             .unwrap_or(1),
         batch_commands_max: reader
-            .read("KX_BATCH_COMMANDS_MAX", "a whole number from 1 to 4096", batch)
+            .read("KX_BATCH_COMMANDS_MAX", "a whole number from 1 to 4096", batch_size)
             .unwrap_or(1),
     };
     same_ports(&config, role, &mut reader.faults);
     if reader.faults.is_empty() { Ok(config) } else { Err(Faults(reader.faults)) }
+}
+
+fn ip(text: &str) -> Option<IpAddr> {
+    text.parse().ok()
+}
+
+fn log_format(text: &str) -> Option<Option<LogFormat>> {
+    match text {
+        "" => Some(None),
+        "json" => Some(Some(LogFormat::Json)),
+        "text" => Some(Some(LogFormat::Text)),
+        _ => None,
+    }
+}
+
+fn flag(text: &str) -> Option<bool> {
+    match text {
+        "true" | "1" => Some(true),
+        "false" | "0" => Some(false),
+        _ => None,
+    }
+}
+
+fn origin(text: &str) -> Option<String> {
+    let good = text.starts_with("http://") || text.starts_with("https://");
+    (good && !text.ends_with('/')).then(|| text.to_owned())
+}
+
+fn positive(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|number| *number > 0)
+}
+
+fn batch_size(text: &str) -> Option<usize> {
+    text.parse().ok().filter(|number| (1..=4_096).contains(number))
+}
+
+fn mode(text: &str) -> Option<Mode> {
+    match text {
+        "development" | "test" => Some(Mode::Development),
+        "production" => Some(Mode::Production),
+        _ => None,
+    }
 }
 
 fn same_ports(config: &Config, role: Role, faults: &mut Vec<String>) {

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use journal::Row;
+use journal::{Batch, Row};
 use serde_json::json;
 use units::Sequence;
 
@@ -10,7 +10,7 @@ use crate::config::{Role, Sources};
 use crate::database::Opened;
 
 /// Rows that are read at once.
-const ROWS_AT_ONCE: usize = 256;
+const ROWS_AT_ONCE: u64 = 256;
 
 /// Reads the journal.
 #[derive(Debug, clap::Args)]
@@ -64,33 +64,80 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 async fn print_rows(opened: &Opened, show: &Show) -> anyhow::Result<ExitCode> {
     let head = store::journal::head(&opened.db).await?.map_or(0, |(sequence, _, _)| sequence.get());
     let last = show.to.unwrap_or(head).min(head);
-    let first = show.from.unwrap_or_else(|| last.saturating_sub(show.limit - 1)).max(1);
-    let mut after = Sequence::new(first.saturating_sub(1));
-    let mut shown = 0;
-    while after.get() < last && shown < show.limit {
-        let rows = store::journal::rows_after(&opened.db, after, ROWS_AT_ONCE).await?;
-        let Some(newest) = rows.last() else {
-            break;
-        };
-        after = newest.sequence;
-        for row in rows.iter().filter(|row| row.sequence.get() <= last) {
-            if shown < show.limit && print_row(row, show)? {
-                shown += 1;
-            }
-        }
+    let limit = usize::try_from(show.limit).unwrap_or(usize::MAX);
+    let rows = match show.from {
+        Some(first) => first_rows(opened, show, first.max(1), last, limit).await?,
+        None => last_rows(opened, show, last, limit).await?,
+    };
+    for (row, batch) in &rows {
+        print_row(row, batch, show.json);
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints a row; `false` where it is passed over.
-fn print_row(row: &Row, show: &Show) -> anyhow::Result<bool> {
-    let batch = journal::read(row)?;
-    let only_tick =
-        batch.entries.iter().all(|entry| matches!(entry.command.action, engine::Action::Tick));
-    if only_tick && !show.ticks {
-        return Ok(false);
+/// Finds the first rows from `first` on that are shown.
+async fn first_rows(
+    opened: &Opened,
+    show: &Show,
+    first: u64,
+    last: u64,
+    limit: usize,
+) -> anyhow::Result<Vec<(Row, Batch)>> {
+    let mut found = Vec::new();
+    let mut at = first;
+    while at <= last && found.len() < limit {
+        let rows = window(opened, show, at, last.min(at + ROWS_AT_ONCE - 1)).await?;
+        found.extend(rows);
+        at += ROWS_AT_ONCE;
     }
-    if show.json {
+    found.truncate(limit);
+    Ok(found)
+}
+
+/// Finds the last rows up to `last` that are shown: an idle journal has many that are not.
+async fn last_rows(
+    opened: &Opened,
+    show: &Show,
+    last: u64,
+    limit: usize,
+) -> anyhow::Result<Vec<(Row, Batch)>> {
+    let mut found: Vec<(Row, Batch)> = Vec::new();
+    let mut end = last;
+    while end > 0 && found.len() < limit {
+        let begin = end.saturating_sub(ROWS_AT_ONCE - 1).max(1);
+        let mut rows = window(opened, show, begin, end).await?;
+        rows.append(&mut found);
+        found = rows;
+        end = begin - 1;
+    }
+    let surplus = found.len().saturating_sub(limit);
+    found.drain(..surplus);
+    Ok(found)
+}
+
+/// Reads the rows from `begin` to `end` that are shown.
+async fn window(
+    opened: &Opened,
+    show: &Show,
+    begin: u64,
+    end: u64,
+) -> anyhow::Result<Vec<(Row, Batch)>> {
+    let count = usize::try_from(end + 1 - begin)?;
+    let rows = store::journal::rows_after(&opened.db, Sequence::new(begin - 1), count).await?;
+    let mut shown = Vec::new();
+    for row in rows {
+        let batch = journal::read(&row)?;
+        let only_tick =
+            batch.entries.iter().all(|entry| matches!(entry.command.action, engine::Action::Tick));
+        if show.ticks || !only_tick {
+            shown.push((row, batch));
+        }
+    }
+    Ok(shown)
+}
+
+fn print_row(row: &Row, batch: &Batch, json: bool) {
+    if json {
         let entries = batch.entries.iter().map(|entry| {
             json!({
                 "id": wire::id::format(entry.command.id),
@@ -111,7 +158,7 @@ fn print_row(row: &Row, show: &Show) -> anyhow::Result<bool> {
             "entries": entries.collect::<Vec<_>>(),
         });
         println!("{line}");
-        return Ok(true);
+        return;
     }
     println!(
         "row {}  time {}  epoch {}  {} command(s)  {} bytes  hash {}",
@@ -130,5 +177,4 @@ fn print_row(row: &Row, show: &Show) -> anyhow::Result<bool> {
             entry.event
         );
     }
-    Ok(true)
 }

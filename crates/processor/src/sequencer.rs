@@ -17,7 +17,7 @@ use store::{Db, StoreError};
 use telemetry::Metric;
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
-use units::{Hash32, Sequence};
+use units::{CommandId, Hash32, Sequence};
 
 use crate::batch::{Decided, EvolvePanicked, OpenBatch};
 use crate::clock::Clock;
@@ -132,7 +132,7 @@ pub async fn run(
         let ended = match take_over(&db, &config).await {
             Ok(taken) => {
                 reported = false;
-                let sequencer = Sequencer::new(taken, &config, consumer(), &fan_out, &status);
+                let sequencer = Sequencer::new(taken, &db, &config, consumer(), &fan_out, &status);
                 sequencer.run(&shutdown).await
             }
             Err(error) => Err(error),
@@ -209,6 +209,7 @@ struct Sequencer<'a> {
     through: Option<u64>,
     last_row: Instant,
     consumer: Box<dyn CommandConsumer>,
+    db: &'a Db,
     config: &'a Config,
     fan_out: &'a Arc<dyn BatchPublisher>,
     status: &'a Arc<Status>,
@@ -217,6 +218,7 @@ struct Sequencer<'a> {
 impl<'a> Sequencer<'a> {
     fn new(
         taken: Taken,
+        db: &'a Db,
         config: &'a Config,
         consumer: Box<dyn CommandConsumer>,
         fan_out: &'a Arc<dyn BatchPublisher>,
@@ -244,6 +246,7 @@ impl<'a> Sequencer<'a> {
             through: None,
             last_row: Instant::now(),
             consumer,
+            db,
             config,
             fan_out,
             status,
@@ -334,6 +337,13 @@ impl<'a> Sequencer<'a> {
             };
             let decided = match command {
                 None => None,
+                // It was decided long ago, and was not acknowledged then.
+                Some(command)
+                    if self.is_past_its_window(&command)
+                        && was_decided(self.db, command.id).await? =>
+                {
+                    Some(Decided::Repeated)
+                }
                 Some(command) => {
                     self.open_batch()?;
                     let open = self.open.as_mut().expect("it was opened just now");
@@ -344,6 +354,12 @@ impl<'a> Sequencer<'a> {
         }
         telemetry::observe(Metric::DecideDuration, begun.elapsed());
         Ok(())
+    }
+
+    /// Tells whether a command is expired and not remembered, so that only what is kept for ever can say whether it was
+    /// decided long ago.
+    fn is_past_its_window(&self, command: &engine::Command) -> bool {
+        command.expires_at < self.clock.now() && self.state.known(command.id).is_none()
     }
 
     /// Notes what became of a delivery, so that it is acknowledged when everything before it is committed.
@@ -466,6 +482,11 @@ impl<'a> Sequencer<'a> {
         tracing::info!(sequence = self.sealed.get(), "the sequencer has stopped");
         Ok(())
     }
+}
+
+/// Tells whether a command is in the journal, by what is kept of it for ever.
+async fn was_decided(db: &Db, command: CommandId) -> Result<bool, StoreError> {
+    Ok(store::lookup::decided_in(db, uuid::Uuid::from_u128(command.get())).await?.is_some())
 }
 
 /// Why a delivery is not decided.

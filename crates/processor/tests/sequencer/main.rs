@@ -114,7 +114,7 @@ async fn an_idle_journal_goes_on_with_time() {
     let (before, sequence) = (time(), stand.live.sequence());
     wait_until("two ticks", || stand.live.sequence() >= sequence.next().next()).await;
     let micros = time().micros_since(before);
-    assert!((1_000_000..10_000_000).contains(&micros), "two ticks took {micros} µs");
+    assert!((900_000..10_000_000).contains(&micros), "two ticks took {micros} µs");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
