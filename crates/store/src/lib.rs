@@ -9,6 +9,7 @@ mod db;
 mod error;
 pub mod journal;
 pub mod lookup;
+pub mod market_data;
 pub mod migrate;
 mod numbers;
 pub mod projections;
