@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use e2e::{Exchange, Random, Trader, limit, wait_for};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const TRADERS: usize = 8;
 /// Orders that are asked for one by one, within what one user may ask in a second.
@@ -52,7 +52,12 @@ fn killed_at_random_moments_nothing_acknowledged_is_lost_or_done_twice() {
 /// Loads the exchange and kills it at a random moment after the first acknowledgement.
 fn load_and_kill(exchange: &mut Exchange, random: &mut Random) -> Vec<Sent> {
     let log = Log::default();
-    let users = [Trader::alice(exchange), Trader::bob(exchange)];
+    let mut users = [Trader::alice(exchange), Trader::bob(exchange)];
+    // What rests from the last round would use up the open orders that one account may have.
+    for user in &mut users {
+        let cancelled = user.http.send("DELETE", "/api/v1/orders", &[], None).expect("it answers");
+        assert!(cancelled.status < 300, "{cancelled:?}");
+    }
     let threads: Vec<_> = (0..TRADERS)
         .map(|number| {
             let trader = users[number % 2].again();
@@ -76,7 +81,10 @@ fn trade(number: usize, mut trader: Trader, mut random: Random, log: &Log) {
     loop {
         let side = if random.below(2) == 0 { "buy" } else { "sell" };
         let price = format!("{}.00", 3_000 + random.below(20));
-        let order = limit("ETH/USD", side, "0.01", &price);
+        let mut order = limit("ETH/USD", side, "0.01", &price);
+        if random.below(2) == 0 {
+            order["timeInForce"] = json!("ioc");
+        }
         let key = format!("{:016x}{:016x}", random.next(), random.next());
         let answer = trader.place_once(&key, &order);
         let broken = answer.is_err();
