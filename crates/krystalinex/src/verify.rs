@@ -16,7 +16,7 @@ use units::{Hash32, Sequence};
 use crate::config::{Role, Sources};
 use crate::database::Opened;
 
-mod journal_check;
+pub(crate) mod journal_check;
 mod projections;
 mod report;
 pub(crate) mod stream;
@@ -57,6 +57,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
 pub(crate) struct Verified {
     report: Report,
     commands: u64,
+    window: (usize, usize),
     last: Sequence,
     last_hash: Hash32,
     journal_time: Duration,
@@ -67,6 +68,11 @@ impl Verified {
     /// Returns whether nothing is wrong.
     pub(crate) fn is_clean(&self) -> bool {
         self.report.is_clean()
+    }
+
+    /// Returns how many commands the state remembers at the end, and the bytes that takes.
+    pub(crate) fn dedup_window(&self) -> (usize, usize) {
+        self.window
     }
 
     /// Returns the commands a second that were read, checked, decided again and applied.
@@ -112,6 +118,7 @@ pub(crate) async fn verify(db: &Db, journal_only: bool) -> anyhow::Result<Verifi
     }
     Ok(Verified {
         commands: walk.commands(),
+        window: walk.dedup_window(),
         last: walk.last(),
         last_hash: walk.last_hash(),
         journal_time,

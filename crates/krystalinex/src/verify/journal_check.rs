@@ -243,6 +243,11 @@ impl Walk {
         self.last_hash
     }
 
+    /// Returns how many commands the state remembers now, and the bytes that takes.
+    pub(crate) fn dedup_window(&self) -> (usize, usize) {
+        self.state.dedup_window()
+    }
+
     /// Returns the commands so far.
     pub(crate) fn commands(&self) -> u64 {
         self.commands
