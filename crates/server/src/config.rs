@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::str::FromStr;
 use std::time::Duration;
 
 /// The key that access tokens are signed with.
@@ -81,7 +82,7 @@ pub struct RateLimits {
     pub anonymous_per_second_max: u32,
     /// Requests a second of one user, orders apart.
     pub user_per_second_max: u32,
-    /// Order requests a second of one user. The core has its own limit by journal time.
+    /// Order requests a second of one user; market makers have no such limit. The core has its own, by journal time.
     pub orders_per_second_max: u32,
     /// Attempts a minute to log in, register or verify, from one address.
     pub attempts_per_minute_max: u32,
@@ -98,6 +99,49 @@ impl Default for RateLimits {
             attempts_per_minute_max: 60,
             account_failures_max: 10,
         }
+    }
+}
+
+impl RateLimits {
+    /// No limits: for measuring.
+    pub const NONE: Self = Self {
+        anonymous_per_second_max: 0,
+        user_per_second_max: 0,
+        orders_per_second_max: 0,
+        attempts_per_minute_max: 0,
+        account_failures_max: 0,
+    };
+}
+
+/// Why a text says no limits.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "must be `none`, or such as `anonymous=100,user=100,orders=2000,attempts=60,failures=10`; 0: no limit"
+)]
+pub struct InvalidRateLimits;
+
+impl FromStr for RateLimits {
+    type Err = InvalidRateLimits;
+
+    /// Reads `none`, or some of the limits by name; the others are as by default.
+    fn from_str(text: &str) -> Result<Self, InvalidRateLimits> {
+        if text == "none" {
+            return Ok(Self::NONE);
+        }
+        let mut limits = Self::default();
+        for pair in text.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
+            let (name, number) = pair.split_once('=').ok_or(InvalidRateLimits)?;
+            let number = number.parse().map_err(|_| InvalidRateLimits)?;
+            match name {
+                "anonymous" => limits.anonymous_per_second_max = number,
+                "user" => limits.user_per_second_max = number,
+                "orders" => limits.orders_per_second_max = number,
+                "attempts" => limits.attempts_per_minute_max = number,
+                "failures" => limits.account_failures_max = number,
+                _ => return Err(InvalidRateLimits),
+            }
+        }
+        Ok(limits)
     }
 }
 
@@ -200,5 +244,17 @@ mod tests {
         assert_eq!(new(good), Ok(()));
         assert!(!format!("{:?}", JwtSecret::new(good)).contains("0123"));
         assert!(new("").unwrap_err().to_string().starts_with("Invalid JWT_SECRET"));
+    }
+
+    #[test]
+    fn limits_are_read_by_name() {
+        assert_eq!("none".parse(), Ok(RateLimits::NONE));
+        assert_eq!("".parse(), Ok(RateLimits::default()));
+        let some =
+            RateLimits { user_per_second_max: 5, account_failures_max: 0, ..RateLimits::default() };
+        assert_eq!("user=5, failures=0".parse(), Ok(some));
+        for text in ["off", "user", "user=", "user=-1", "users=1", "user=1;orders=2"] {
+            assert_eq!(text.parse::<RateLimits>(), Err(InvalidRateLimits), "{text}");
+        }
     }
 }

@@ -14,7 +14,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header}
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
-use units::Sequence;
+use units::{AccountId, Sequence};
 
 use crate::app::App;
 use crate::limits::{Allowance, Caller, Class, Left};
@@ -208,6 +208,7 @@ fn take(app: &App, context: &Context, method: &Method, route: &str) -> Option<Le
             let allowance = Allowance { count: limits.attempts_per_minute_max, period: minute };
             (address, Class::Attempts, allowance)
         }
+        (Auth::User(user), Class::Orders) if is_market_maker(app, user.account) => return None,
         (Auth::User(user), Class::Orders) => {
             (Caller::User(user.user), Class::Orders, second(limits.orders_per_second_max))
         }
@@ -217,6 +218,10 @@ fn take(app: &App, context: &Context, method: &Method, route: &str) -> Option<Le
         _ => (address, Class::General, second(limits.anonymous_per_second_max)),
     };
     (allowance.count > 0).then(|| app.limiter.take(caller, class, allowance))
+}
+
+fn is_market_maker(app: &App, account: AccountId) -> bool {
+    app.live.read(|state| state.account(account).is_some_and(|account| account.flags.market_maker))
 }
 
 /// Tells what a route is counted as; `None` for what machines ask to see whether we live.

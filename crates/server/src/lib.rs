@@ -29,7 +29,7 @@ use axum::Router;
 use utoipa_axum::router::OpenApiRouter;
 
 pub use app::{App, Clock, Parts, SystemClock};
-pub use config::{JwtSecret, Mode, PasswordCost, RateLimits, ServerConfig};
+pub use config::{InvalidRateLimits, JwtSecret, Mode, PasswordCost, RateLimits, ServerConfig};
 pub use serve::{ServeError, bind, serve, serve_on, serve_router};
 
 use problem::{Code, Problem};

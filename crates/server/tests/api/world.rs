@@ -91,13 +91,7 @@ pub fn config() -> ServerConfig {
     let mut config = ServerConfig::new(secret);
     config.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     config.password_cost = PasswordCost { memory_kib: 64, passes: 1, parallel_max: 4 };
-    config.rate_limits = RateLimits {
-        anonymous_per_second_max: 0,
-        user_per_second_max: 0,
-        orders_per_second_max: 0,
-        attempts_per_minute_max: 0,
-        account_failures_max: 0,
-    };
+    config.rate_limits = RateLimits::NONE;
     config
 }
 
