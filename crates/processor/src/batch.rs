@@ -4,10 +4,10 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use engine::{Action, Command, Decision, Ending, Event, Reject, Stamp, State, Step};
+use engine::{Action, Command, Decision, Ending, Event, Origin, Reject, Stamp, State, Step};
 use journal::{Batch, Entry};
 use telemetry::Metric;
-use units::{Sequence, Time};
+use units::{CommandId, Sequence, Time};
 
 use crate::failpoint;
 
@@ -35,9 +35,9 @@ pub(crate) enum Decided {
     Panicked,
 }
 
-/// `evolve` panicked: the state is of no more use, and the process must end.
+/// `evolve` panicked: the state is of no more use, and the process must end. These commands were in the batch.
 #[derive(Debug)]
-pub(crate) struct EvolvePanicked;
+pub(crate) struct EvolvePanicked(pub(crate) Vec<CommandId>);
 
 impl OpenBatch {
     /// Opens the batch of the row `sequence`: time goes on, and the state's own work that is due is done.
@@ -94,6 +94,19 @@ impl OpenBatch {
         Ok(decided)
     }
 
+    /// Rejects a command unread: a batch with nothing else has failed with it before.
+    pub(crate) fn reject_unread(
+        &mut self,
+        state: &mut State,
+        command: Command,
+    ) -> Result<Decided, EvolvePanicked> {
+        if state.known(command.id).is_some() {
+            return Ok(Decided::Repeated);
+        }
+        self.enter(state, command, Event::Rejected(Reject::Internal))?;
+        Ok(Decided::Panicked)
+    }
+
     /// Adds an action of the sequencer's own: a tick, the first row's contents.
     pub(crate) fn add_internal(
         &mut self,
@@ -125,8 +138,16 @@ impl OpenBatch {
         event: Event,
     ) -> Result<(), EvolvePanicked> {
         count(&command, &event);
-        catch_unwind(AssertUnwindSafe(|| engine::evolve(state, &command, &event, &mut ())))
-            .map_err(|_| EvolvePanicked)?;
+        let evolved = catch_unwind(AssertUnwindSafe(|| {
+            failpoint::evolve(command.id, &event);
+            engine::evolve(state, &command, &event, &mut ());
+        }));
+        if evolved.is_err() {
+            let before = self.batch.entries.iter().map(|entry| &entry.command);
+            let outside =
+                before.chain([&command]).filter(|command| command.origin == Origin::Client);
+            return Err(EvolvePanicked(outside.map(|command| command.id).collect()));
+        }
         self.batch.entries.push(Entry { command, event });
         Ok(())
     }

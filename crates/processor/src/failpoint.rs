@@ -27,6 +27,7 @@ mod on {
         Mutex::new(text.split(';').filter_map(parse).collect())
     });
     static POISON: Mutex<Vec<CommandId>> = Mutex::new(Vec::new());
+    static VENOM: Mutex<Vec<CommandId>> = Mutex::new(Vec::new());
 
     fn parse(text: &str) -> Option<(String, (Action, u64))> {
         let (name, action) = text.trim().split_once('=')?;
@@ -48,6 +49,11 @@ mod on {
     /// Makes deciding this command panic.
     pub fn poison(command: CommandId) {
         POISON.lock().push(command);
+    }
+
+    /// Makes applying what this command does panic, where it is not refused unread.
+    pub fn envenom(command: CommandId) {
+        VENOM.lock().push(command);
     }
 
     /// Passes a point.
@@ -78,12 +84,18 @@ mod on {
     pub(crate) fn decide(command: CommandId) {
         assert!(!POISON.lock().contains(&command), "a poisoned command panics");
     }
+
+    /// Panics where the command is envenomed and does anything.
+    pub(crate) fn evolve(command: CommandId, event: &engine::Event) {
+        let does_something = !matches!(event, engine::Event::Rejected(_));
+        assert!(!does_something || !VENOM.lock().contains(&command), "an envenomed command panics");
+    }
 }
 
 #[cfg(feature = "failpoints")]
-pub use on::{Action, poison, set};
+pub use on::{Action, envenom, poison, set};
 #[cfg(feature = "failpoints")]
-pub(crate) use on::{decide, pass};
+pub(crate) use on::{decide, evolve, pass};
 
 /// Passes a point: nothing.
 #[cfg(not(feature = "failpoints"))]
@@ -94,3 +106,8 @@ pub(crate) fn pass(_name: &str) {}
 #[cfg(not(feature = "failpoints"))]
 #[inline]
 pub(crate) fn decide(_command: units::CommandId) {}
+
+/// Looks for venom: there is none.
+#[cfg(not(feature = "failpoints"))]
+#[inline]
+pub(crate) fn evolve(_command: units::CommandId, _event: &engine::Event) {}

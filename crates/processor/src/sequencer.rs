@@ -4,6 +4,7 @@
 //! acknowledged, and the open batch, whatever has come into it by then, is sealed and sent: the batch size follows the
 //! load by itself.
 
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -95,9 +96,12 @@ pub enum ProcessorError {
         /// The head.
         head: Sequence,
     },
-    /// Applying an event panicked.
+    /// Applying an event panicked. The commands are among the suspects now.
     #[error("applying an event failed: a defect; the log has the cause")]
-    Evolve,
+    Evolve {
+        /// The commands of the batch.
+        commands: Vec<CommandId>,
+    },
 }
 
 impl ProcessorError {
@@ -154,6 +158,11 @@ pub async fn run(
             }
             Err(error) => {
                 tracing::error!(reason = %error, "the sequencer has ended");
+                if let ProcessorError::Evolve { commands } = &error
+                    && let Err(error) = store::suspects::record(&db, commands).await
+                {
+                    tracing::error!(reason = %error, "the suspects could not be written");
+                }
                 return Err(error);
             }
         }
@@ -209,6 +218,7 @@ struct Sequencer<'a> {
     through: Option<u64>,
     last_row: Instant,
     consumer: Box<dyn CommandConsumer>,
+    suspects: HashMap<CommandId, u32>,
     db: &'a Db,
     config: &'a Config,
     fan_out: &'a Arc<dyn BatchPublisher>,
@@ -246,6 +256,7 @@ impl<'a> Sequencer<'a> {
             through: None,
             last_row: Instant::now(),
             consumer,
+            suspects: taken.suspects,
             db,
             config,
             fan_out,
@@ -344,6 +355,10 @@ impl<'a> Sequencer<'a> {
                 {
                     Some(Decided::Repeated)
                 }
+                Some(command) if self.suspects.contains_key(&command.id) => {
+                    self.take_suspect(&delivery, command).await?;
+                    continue;
+                }
                 Some(command) => {
                     self.open_batch()?;
                     let open = self.open.as_mut().expect("it was opened just now");
@@ -353,6 +368,38 @@ impl<'a> Sequencer<'a> {
             self.note(&delivery, decided).await?;
         }
         telemetry::observe(Metric::DecideDuration, begun.elapsed());
+        Ok(())
+    }
+
+    /// Decides a command that was in a batch that could not be applied: alone in a batch of its own, and not at all when it
+    /// was alone the last time.
+    async fn take_suspect(
+        &mut self,
+        delivery: &Delivery,
+        command: engine::Command,
+    ) -> Result<(), ProcessorError> {
+        self.flush().await?;
+        let id = command.id;
+        let failures = self.suspects.remove(&id).unwrap_or(0);
+        self.open_batch()?;
+        let open = self.open.as_mut().expect("it was opened just now");
+        let decided = match failures {
+            0 | 1 => open.decide(&mut self.state, command),
+            _ => open.reject_unread(&mut self.state, command),
+        };
+        self.note(delivery, Some(decided.map_err(evolve_panicked)?)).await?;
+        self.flush().await?;
+        store::suspects::forget(self.db, id).await?;
+        Ok(())
+    }
+
+    /// Commits everything that is decided.
+    async fn flush(&mut self) -> Result<(), ProcessorError> {
+        while self.flight.is_some() || self.open.is_some() {
+            self.send()?;
+            let done = committed(&mut self.flight).await;
+            self.land(done).await?;
+        }
         Ok(())
     }
 
@@ -516,6 +563,6 @@ async fn committed(flight: &mut Option<Flight>) -> Landed {
     Landed { appender, row, result, through, took: begun.elapsed() }
 }
 
-fn evolve_panicked(_: EvolvePanicked) -> ProcessorError {
-    ProcessorError::Evolve
+fn evolve_panicked(EvolvePanicked(commands): EvolvePanicked) -> ProcessorError {
+    ProcessorError::Evolve { commands }
 }

@@ -1,11 +1,13 @@
 //! How a sequencer comes to its journal: catch up, raise the epoch, catch up once more, go on.
 
+use std::collections::HashMap;
+
 use engine::State;
 use follower::{FollowError, HEAD};
 use journal::seal;
 use store::Db;
 use store::journal::{AppendError, Appender};
-use units::{Hash32, Sequence};
+use units::{CommandId, Hash32, Sequence};
 
 use crate::batch::{EvolvePanicked, OpenBatch};
 use crate::clock::{Clock, SKEW_MAX, wall};
@@ -17,6 +19,8 @@ pub(crate) struct Taken {
     pub(crate) hash: Hash32,
     pub(crate) clock: Clock,
     pub(crate) appender: Appender,
+    /// Commands that may make applying a batch fail, and how often they were in one.
+    pub(crate) suspects: HashMap<CommandId, u32>,
     /// Where the snapshot stood, for the log.
     pub(crate) snapshot: Sequence,
 }
@@ -34,7 +38,8 @@ pub(crate) async fn take_over(db: &Db, config: &Config) -> Result<Taken, Process
         hash = append_genesis(&mut state, &clock, &mut appender, config).await?;
     }
     check_sandbox(&state, config)?;
-    Ok(Taken { state, hash, clock, appender, snapshot: recovered.snapshot })
+    let suspects = store::suspects::all(db).await?.into_iter().collect();
+    Ok(Taken { state, hash, clock, appender, suspects, snapshot: recovered.snapshot })
 }
 
 async fn append_genesis(
@@ -43,7 +48,7 @@ async fn append_genesis(
     appender: &mut Appender,
     config: &Config,
 ) -> Result<Hash32, ProcessorError> {
-    let evolve = |EvolvePanicked| ProcessorError::Evolve;
+    let evolve = |EvolvePanicked(commands)| ProcessorError::Evolve { commands };
     let mut open =
         OpenBatch::open(state, Sequence::new(1), clock.now(), appender.epoch()).map_err(evolve)?;
     for action in config.genesis.actions() {

@@ -15,6 +15,7 @@ mod numbers;
 pub mod projections;
 pub mod sessions;
 pub mod snapshots;
+pub mod suspects;
 pub mod users;
 
 pub use db::{Connection, Db, DbConfig, Secret};

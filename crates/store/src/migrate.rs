@@ -29,6 +29,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(1, "0001_journal"),
     migration!(2, "0002_projections"),
     migration!(3, "0003_users"),
+    migration!(4, "0004_suspects"),
 ];
 
 /// The key of the advisory lock under which migrations run: "kxmigrat" in ASCII.

@@ -1,8 +1,6 @@
 //! The sequencer on a real PostgreSQL: order, crashes, deposition, what is put aside.
 
 mod common;
-#[cfg(feature = "failpoints")]
-mod poison;
 
 use std::collections::HashMap;
 
