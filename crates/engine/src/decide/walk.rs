@@ -122,7 +122,8 @@ impl Taker<'_> {
         // Said now rather than at the next maker: there may be none.
         if self.quantity == Some(walk.filled) {
             Err(Stop::Filled)
-        } else if self.quote_amount == Some(walk.notional) {
+        } else if quantity.get() < maker.visible || self.quote_amount == Some(walk.notional) {
+            // The maker has more, and not a lot of it can be paid for; nobody behind it may be asked.
             Err(Stop::QuoteSpent)
         } else {
             Ok(())

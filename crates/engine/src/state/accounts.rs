@@ -24,6 +24,7 @@ pub(crate) struct OwnOrders {
 }
 
 impl OwnOrders {
+    #[inline]
     pub(crate) fn count(&self) -> u32 {
         u32::try_from(self.slots.len()).expect("open orders fit 32 bits")
     }
@@ -31,25 +32,30 @@ impl OwnOrders {
 
 impl AccountInfo {
     /// Order commands counted in the second of `now`.
+    #[inline]
     pub(crate) fn commands_in(&self, now: Time) -> u32 {
         if self.rate_second == now.seconds() { self.rate_count } else { 0 }
     }
 
+    #[inline]
     pub(crate) fn count_command(&mut self, now: Time) {
         self.rate_count = self.commands_in(now).saturating_add(1);
         self.rate_second = now.seconds();
     }
 
+    #[inline]
     pub(crate) fn own_in(&self, market: MarketId) -> Option<&OwnOrders> {
         self.own.iter().find(|own| own.market == market)
     }
 
+    #[inline]
     fn own_in_mut(&mut self, market: MarketId) -> &mut OwnOrders {
-        let at = match self.own.iter().position(|own| own.market == market) {
-            Some(at) => at,
-            None => {
-                self.own.push(OwnOrders { market, slots: Vec::new() });
-                self.own.len().saturating_sub(1)
+        // In the order of the markets: what is decided from it must not depend on which came first.
+        let at = match self.own.binary_search_by_key(&market, |own| own.market) {
+            Ok(at) => at,
+            Err(at) => {
+                self.own.insert(at, OwnOrders { market, slots: Vec::new() });
+                at
             }
         };
         self.own.get_mut(at).expect("the entry was just found")
@@ -57,10 +63,12 @@ impl AccountInfo {
 }
 
 impl State {
+    #[inline]
     pub(crate) fn info(&self, account: AccountIndex) -> &AccountInfo {
         self.accounts.get(to_usize(account.get())).expect("every ledger account has its info")
     }
 
+    #[inline]
     pub(crate) fn info_mut(&mut self, account: AccountIndex) -> &mut AccountInfo {
         self.accounts.get_mut(to_usize(account.get())).expect("every ledger account has its info")
     }
@@ -103,6 +111,7 @@ impl State {
     }
 
     /// Puts an order into its owner's list.
+    #[inline]
     pub(crate) fn link_own(&mut self, market: MarketId, slot: u32) {
         let account = self.market_of(market).orders.get(slot).account;
         let own = self.info_mut(account).own_in_mut(market);
@@ -112,6 +121,7 @@ impl State {
     }
 
     /// Takes an order out of its owner's list; the list's last one takes its place.
+    #[inline]
     pub(crate) fn unlink_own(&mut self, market: MarketId, slot: u32) {
         let order = self.market_of(market).orders.get(slot);
         let (account, place) = (order.account, order.own_place);
