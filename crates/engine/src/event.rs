@@ -8,7 +8,7 @@ use crate::reject::Reject;
 /// The outcome of one command. The command beside it in the journal gives the rest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Refused; nothing has changed but that the command is known.
+    /// Refused; nothing has changed but that the command is known, and counts for its account's order rate.
     Rejected(Reject),
     /// Done as asked: for every action whose effect the command itself says in full (configuration, accounts,
     /// deposits, transfers, the steps of a withdrawal).
@@ -43,8 +43,8 @@ pub enum Event {
         /// Its new total quantity.
         quantity: QuantityLots,
     },
-    /// An order was changed and went to the back of the queue, perhaps trading on the way. (A stop whose limit
-    /// price or quantity changed has no steps and the ending `Waits`.)
+    /// An order was changed and went to the back of the queue, perhaps trading on the way. (A waiting stop whose limit
+    /// price changed, or whose quantity rose, has no steps and the ending `Waits`.)
     OrderReplaced {
         /// Its market.
         market: MarketId,

@@ -1,6 +1,6 @@
 //! Why a command is refused.
 
-/// Why a command was refused, in the order in which the checks are made.
+/// Why a command was refused, grouped by what it is about; `decide` has the order of the checks.
 ///
 /// One closed list with stable codes: the code is part of the API, of the journal's format and of the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -73,7 +73,7 @@ pub enum Reject {
     PostOnlyWouldCross,
     /// A market order into an empty book.
     NoLiquidity,
-    /// An iceberg's slice is zero, more than the quantity, or a hundredth of it or less.
+    /// An iceberg's slice is zero, more than the quantity, or so small that there would be more than a hundred.
     DisplayInvalid,
     /// A good-till-date order whose time is over.
     GtdOver,
