@@ -11,8 +11,9 @@ use std::time::Duration;
 use anyhow::Context;
 use follower::{FollowError, Follower, Live};
 use processor::{Genesis, ProcessorError, Status};
-use queue::{CommandConsumer, InProcessFanOut, InProcessQueue};
+use queue::{CommandConsumer, CommandPublisher as _, InProcessFanOut, InProcessQueue};
 use store::{Db, DbConfig};
+use telemetry::Metric;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -71,6 +72,7 @@ impl Exchange {
         // It listens before the snapshot is read, so that nothing falls between the two.
         let subscriber = Box::new(fan_out.subscriber());
         let sequencer_stop = CancellationToken::new();
+        tokio::spawn(measure_queue(queue.clone(), sequencer_stop.clone()));
         let sequencer = start_sequencer(
             &db,
             &settings,
@@ -198,6 +200,17 @@ impl Exchange {
         if let Ok(Ok(Some((sequence, _, _)))) = head {
             self.live.wait_for(sequence, STOP_MAX).await;
         }
+    }
+}
+
+/// Shows how many commands wait.
+async fn measure_queue(queue: InProcessQueue, stop: CancellationToken) {
+    let mut interval = tokio::time::interval(Duration::from_secs(1));
+    while !stop.is_cancelled() {
+        interval.tick().await;
+        #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+        let depth = queue.depth().unwrap_or(0) as f64;
+        telemetry::set_labelled(Metric::QueueMessages, &[queue::ORDERS], depth);
     }
 }
 

@@ -8,14 +8,17 @@
 
 mod batch;
 mod clock;
+mod error;
 pub mod failpoint;
 mod genesis;
 mod health;
 mod sequencer;
+mod standby;
 mod status;
 mod takeover;
 
+pub use error::ProcessorError;
 pub use genesis::Genesis;
 pub use health::health_router;
-pub use sequencer::{Config, ProcessorError, run};
+pub use sequencer::{Config, run};
 pub use status::Status;

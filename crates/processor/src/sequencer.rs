@@ -10,9 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::{Origin, State};
-use follower::FollowError;
 use journal::{Message, Row, seal};
-use queue::{BatchPublisher, CommandConsumer, Delivery, QueueError};
+use queue::{BatchPublisher, CommandConsumer, Delivery};
 use store::journal::{AppendError, Appender};
 use store::{Db, StoreError};
 use telemetry::Metric;
@@ -22,17 +21,15 @@ use units::{CommandId, Hash32, Sequence};
 
 use crate::batch::{Decided, EvolvePanicked, OpenBatch};
 use crate::clock::Clock;
+use crate::error::ProcessorError;
 use crate::failpoint;
 use crate::genesis::Genesis;
+use crate::standby::{STANDBY_LOOK, pause, wait_for_silence};
 use crate::status::Status;
 use crate::takeover::{Taken, take_over};
 
 /// The longest that a journal goes without a row: a tick then carries its time on.
 const TICK: Duration = Duration::from_millis(950);
-/// How long a deposed sequencer, or one whose database is away, waits before it looks again.
-const STANDBY_LOOK: Duration = Duration::from_millis(500);
-/// How long the journal must stand still before a deposed sequencer claims it again: an active one ticks every second.
-const SILENCE_MIN: Duration = Duration::from_secs(10);
 /// How long an append in flight may still take at shutdown.
 const SHUTDOWN_APPEND_MAX: Duration = Duration::from_secs(5);
 
@@ -47,73 +44,6 @@ pub struct Config {
     pub genesis: Genesis,
     /// Whether it is run for real: such a one opens no journal with play money.
     pub production: bool,
-}
-
-/// Why a sequencer ended.
-#[derive(Debug, thiserror::Error)]
-pub enum ProcessorError {
-    /// The database failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The journal cannot be followed.
-    #[error(transparent)]
-    Follow(FollowError),
-    /// An append failed for good.
-    #[error("a row cannot be appended: {0}")]
-    Append(AppendError),
-    /// Another sequencer has claimed the journal.
-    #[error("deposed: another sequencer has claimed the journal")]
-    Deposed,
-    /// The journal is not the one that the state was loaded from.
-    #[error("row {0} does not follow the journal's last row: the state is loaded anew")]
-    DoesNotFollow(Sequence),
-    /// The queue cannot be used.
-    #[error(transparent)]
-    Queue(#[from] QueueError),
-    /// The wall clock is wrong.
-    #[error(
-        "the system's clock is {off_seconds} s off PostgreSQL's: it must be set before this process may become active"
-    )]
-    Clock {
-        /// By how much.
-        off_seconds: u64,
-    },
-    /// Play money, for real.
-    #[error(
-        "NODE_ENV=production refuses to open this journal: it is a sandbox, in which anybody may deposit play money"
-    )]
-    Sandbox,
-    /// The configured markets are refused by the core.
-    #[error("the first row of the journal cannot be made: {0}")]
-    Genesis(String),
-    /// A command names a row that the journal does not have.
-    #[error(
-        "a command has seen journal row {seen}, and the journal ends at {head}: the database was restored by hand"
-    )]
-    SeenBeyondHead {
-        /// What the command's server had seen.
-        seen: Sequence,
-        /// The head.
-        head: Sequence,
-    },
-    /// Applying an event panicked. The commands are among the suspects now.
-    #[error("applying an event failed: a defect; the log has the cause")]
-    Evolve {
-        /// The commands of the batch.
-        commands: Vec<CommandId>,
-    },
-}
-
-impl ProcessorError {
-    /// Tells whether waiting may help, so that the role goes on in standby.
-    fn is_passing(&self) -> bool {
-        match self {
-            Self::Store(error) => error.is_transient(),
-            Self::Follow(FollowError::Store(error)) => error.is_transient(),
-            Self::Deposed | Self::DoesNotFollow(_) => true,
-            _ => false,
-        }
-    }
 }
 
 /// Runs the sequencer until `shutdown`: takes the journal over, decides and appends, and stands by when it is deposed or
@@ -170,29 +100,6 @@ pub async fn run(
     Ok(())
 }
 
-async fn pause(duration: Duration, shutdown: &CancellationToken) {
-    tokio::select! {
-        () = shutdown.cancelled() => {}
-        () = tokio::time::sleep(duration) => {}
-    }
-}
-
-/// Stands by until the journal has stood still for so long that whoever claimed it must be gone.
-async fn wait_for_silence(db: &Db, status: &Status, shutdown: &CancellationToken) {
-    let mut last = None;
-    let mut since = Instant::now();
-    while !shutdown.is_cancelled() && since.elapsed() < SILENCE_MIN {
-        status.beat();
-        match store::journal::head(db).await {
-            Ok(head) if head != last => (last, since) = (head, Instant::now()),
-            Ok(_) => {}
-            // A database that is away says nothing of the other's silence.
-            Err(_) => since = Instant::now(),
-        }
-        pause(STANDBY_LOOK, shutdown).await;
-    }
-}
-
 /// An append in flight: it gives back the appender with what became of the row.
 type InFlight = Pin<Box<dyn Future<Output = (Appender, Row, Result<(), AppendError>)> + Send>>;
 
@@ -212,6 +119,8 @@ struct Sequencer<'a> {
     clock: Clock,
     epoch: u64,
     appender: Option<Appender>,
+    /// The appender's repeated attempts that are counted already.
+    retries: u64,
     flight: Option<Flight>,
     open: Option<OpenBatch>,
     /// Deliveries that need no outcome, taken while a row is in flight and no batch is open.
@@ -251,6 +160,7 @@ impl<'a> Sequencer<'a> {
             clock: taken.clock,
             epoch,
             appender: Some(taken.appender),
+            retries: 0,
             flight: None,
             open: None,
             through: None,
@@ -466,6 +376,8 @@ impl<'a> Sequencer<'a> {
     /// Follows up a definite append: broadcast, then acknowledge.
     async fn land(&mut self, done: Landed) -> Result<(), ProcessorError> {
         let Landed { appender, row, result, through, took } = done;
+        telemetry::add(Metric::AppendRetries, appender.retries().saturating_sub(self.retries));
+        self.retries = appender.retries();
         self.appender = Some(appender);
         self.status.set_appending(false);
         match result {

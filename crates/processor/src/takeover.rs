@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use engine::State;
-use follower::{FollowError, HEAD};
+use follower::HEAD;
 use journal::seal;
 use store::Db;
 use store::journal::{AppendError, Appender};
@@ -11,7 +11,8 @@ use units::{CommandId, Hash32, Sequence};
 
 use crate::batch::{EvolvePanicked, OpenBatch};
 use crate::clock::{Clock, SKEW_MAX, wall};
-use crate::sequencer::{Config, ProcessorError};
+use crate::error::ProcessorError;
+use crate::sequencer::Config;
 
 /// What a sequencer begins with.
 pub(crate) struct Taken {
@@ -95,13 +96,4 @@ fn check_sandbox(state: &State, config: &Config) -> Result<(), ProcessorError> {
         return Err(ProcessorError::Sandbox);
     }
     Ok(())
-}
-
-impl From<FollowError> for ProcessorError {
-    fn from(error: FollowError) -> Self {
-        match error {
-            FollowError::Store(error) => Self::Store(error),
-            error => Self::Follow(error),
-        }
-    }
 }
