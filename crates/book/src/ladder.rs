@@ -14,10 +14,12 @@ pub(crate) struct Ladder {
 }
 
 impl Ladder {
+    #[inline]
     pub(crate) fn best(&self) -> Option<u32> {
         self.best.map(|(_, level)| level)
     }
 
+    #[inline]
     pub(crate) fn get(&self, price: PriceTicks) -> Option<u32> {
         match self.best {
             Some((best, level)) if best == price => Some(level),
@@ -25,6 +27,7 @@ impl Ladder {
         }
     }
 
+    #[inline]
     pub(crate) fn insert(&mut self, side: Side, price: PriceTicks, level: u32) {
         self.levels.insert(price, level);
         let better = |best| match side {
@@ -36,6 +39,7 @@ impl Ladder {
         }
     }
 
+    #[inline]
     pub(crate) fn remove(&mut self, side: Side, price: PriceTicks) {
         self.levels.remove(&price);
         if self.best.is_some_and(|(best, _)| best == price) {
@@ -48,6 +52,7 @@ impl Ladder {
     }
 
     /// Returns the levels, best first.
+    #[inline]
     pub(crate) fn iter(&self, side: Side) -> impl Iterator<Item = u32> + '_ {
         let mut levels = self.levels.values().copied();
         core::iter::from_fn(move || match side {

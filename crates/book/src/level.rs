@@ -39,6 +39,7 @@ impl Level {
         Self { price, quantity: 0, head: NONE, tail: NONE, orders: 0, side }
     }
 
+    #[inline]
     pub(crate) const fn view(&self) -> LevelView {
         LevelView {
             side: self.side,

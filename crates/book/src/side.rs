@@ -14,6 +14,7 @@ pub enum Side {
 impl Side {
     /// Returns the other side.
     #[must_use]
+    #[inline]
     pub const fn opposite(self) -> Self {
         match self {
             Self::Buy => Self::Sell,
@@ -23,6 +24,7 @@ impl Side {
 
     /// Tells whether an order of this side with this limit takes what is offered at `price`.
     #[must_use]
+    #[inline]
     pub fn accepts(self, limit: PriceTicks, price: PriceTicks) -> bool {
         match self {
             Self::Buy => price <= limit,

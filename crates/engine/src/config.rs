@@ -60,6 +60,7 @@ impl MarketConfig {
     /// Returns `price × quantity` in ledger units of the quote asset; `None` where it exceeds
     /// [`Amount::COMMAND_MAX`].
     #[must_use]
+    #[inline]
     pub fn notional(&self, price: PriceTicks, quantity: QuantityLots) -> Option<Amount> {
         // 2^64 × 2^64 fits 128 bits; the unit may take it out.
         let tick_lots = u128::from(price.get()).checked_mul(u128::from(quantity.get()))?;
@@ -70,6 +71,7 @@ impl MarketConfig {
 
     /// Returns `quantity` in ledger units of the base asset; `None` where it exceeds [`Amount::COMMAND_MAX`].
     #[must_use]
+    #[inline]
     pub fn base_amount(&self, quantity: QuantityLots) -> Option<Amount> {
         let units = Amount::new(u128::from(quantity.get()))
             .checked_mul(u128::from(self.base_units_per_lot))?;

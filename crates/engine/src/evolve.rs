@@ -84,7 +84,7 @@ impl<O: Observer> Evolver<'_, O> {
                 let id = units::MarketId::new(u16::try_from(at).expect("markets fit 16 bits"));
                 if let Some(known) = markets.get_mut(at) {
                     known.config = config.clone();
-                    known.note_reference();
+                    known.note_rules();
                 } else {
                     markets.push(Market::new(id, config.clone()));
                 }
@@ -103,7 +103,7 @@ impl<O: Observer> Evolver<'_, O> {
         market.state = state;
         market.halt_due = false;
         if state == crate::MarketState::Open {
-            let reference = market.reference();
+            let reference = market.reference;
             market.trades.rebase(reference);
         }
         self.observer.market(id);
@@ -152,6 +152,9 @@ impl<O: Observer> Evolver<'_, O> {
     /// Tells of an account's balance after a change of it.
     fn tell_balance(&mut self, account: AccountIndex, asset: AssetId) {
         let sequence = self.state.ledger.count_change(account);
+        if !O::FOLLOWS {
+            return;
+        }
         let balance = self.state.ledger.balance(account, asset);
         self.observer.balance(self.state.ledger.id(account), asset, balance, sequence);
     }

@@ -14,6 +14,9 @@ use crate::command::{CancelReason, ClientOrderId, OrderType, SelfTradePrevention
 /// Follows the effects of events, in the order in which they happen. Every method does nothing unless overridden;
 /// `()` follows nothing and costs nothing.
 pub trait Observer {
+    /// Whether anything follows: where nothing does, nothing is made to be told.
+    const FOLLOWS: bool = true;
+
     /// Money moved: the postings sum to zero.
     fn entry(&mut self, _entry: &LedgerEntry<'_>) {}
     /// An account's balance of one asset changed, holds included. `account_sequence` is the account's counter
@@ -42,7 +45,9 @@ pub trait Observer {
     fn account(&mut self, _account: AccountId) {}
 }
 
-impl Observer for () {}
+impl Observer for () {
+    const FOLLOWS: bool = false;
+}
 
 /// One balanced movement of money.
 #[derive(Clone, Copy, Debug)]

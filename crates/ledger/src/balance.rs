@@ -22,6 +22,7 @@ pub enum HoldRejected {
 /// # Errors
 ///
 /// [`HoldRejected::InsufficientAvailable`] when `amount` exceeds what is available.
+#[inline]
 pub fn place_hold(balance: Balance, amount: Amount) -> Result<Balance, HoldRejected> {
     let Some(available) = balance.available.checked_sub(amount) else {
         return Err(HoldRejected::InsufficientAvailable {
@@ -42,6 +43,7 @@ pub fn place_hold(balance: Balance, amount: Amount) -> Result<Balance, HoldRejec
 ///
 /// When `amount` exceeds what is held.
 #[must_use]
+#[inline]
 pub fn release_hold(balance: Balance, amount: Amount) -> Balance {
     let held = balance.held.checked_sub(amount).expect("a release stays within what is held");
     let available = balance

@@ -224,11 +224,14 @@ impl Ledger {
         asset: AssetId,
         amount: Amount,
     ) -> Result<Balance, HoldRejected> {
-        let held = place_hold(self.balance(account, asset), amount)?;
-        if !amount.is_zero() {
-            *self.balance_mut(account, asset) = held;
+        if amount.is_zero() {
+            return Ok(self.balance(account, asset));
         }
-        Ok(held)
+        let Some(balance) = self.find_balance_mut(account, asset) else {
+            return place_hold(Balance::default(), amount);
+        };
+        *balance = place_hold(*balance, amount)?;
+        Ok(*balance)
     }
 
     /// Moves `amount` of an account from held back to available.
@@ -243,11 +246,12 @@ impl Ledger {
         asset: AssetId,
         amount: Amount,
     ) -> Balance {
-        let balance = release_hold(self.balance(account, asset), amount);
-        if !amount.is_zero() {
-            *self.balance_mut(account, asset) = balance;
+        if amount.is_zero() {
+            return self.balance(account, asset);
         }
-        balance
+        let balance = self.find_balance_mut(account, asset).expect("what is held is of a balance");
+        *balance = release_hold(*balance, amount);
+        *balance
     }
 
     /// Takes from one account what it gives to the payees' available balances; zero amounts are passed over.
@@ -335,15 +339,17 @@ impl Ledger {
     }
 
     #[inline]
+    fn find_balance_mut(&mut self, account: AccountIndex, asset: AssetId) -> Option<&mut Balance> {
+        let mut balances = self.account_mut(account).balances.iter_mut();
+        balances.find(|(held, _)| *held == asset).map(|(_, balance)| balance)
+    }
+
+    #[inline]
     fn balance_mut(&mut self, account: AccountIndex, asset: AssetId) -> &mut Balance {
         let balances = &mut self.account_mut(account).balances;
-        let at = match balances.iter().position(|(held, _)| *held >= asset) {
-            Some(at) if balances.get(at).is_some_and(|(held, _)| *held == asset) => at,
-            at => {
-                let at = at.unwrap_or(balances.len());
-                balances.insert(at, (asset, Balance::default()));
-                at
-            }
+        let at = match balances.iter().position(|(held, _)| *held == asset) {
+            Some(at) => at,
+            None => insert_balance(balances, asset),
         };
         &mut balances.get_mut(at).expect("the balance was just found").1
     }
@@ -358,20 +364,32 @@ impl Ledger {
     }
 }
 
+/// Makes a balance of an asset that the account has not had yet, keeping the order of asset ids.
+#[cold]
+fn insert_balance(balances: &mut Vec<(AssetId, Balance)>, asset: AssetId) -> usize {
+    let at = balances.partition_point(|(held, _)| *held < asset);
+    balances.insert(at, (asset, Balance::default()));
+    at
+}
+
+#[inline]
 fn sum(payees: &[(AccountIndex, Amount)]) -> Amount {
     payees.iter().fold(Amount::ZERO, |sum, (_, amount)| {
         sum.checked_add(*amount).expect("a transfer stays within the supply")
     })
 }
 
+#[inline]
 fn dense_place(id: AccountId) -> Option<usize> {
     usize::try_from(id.get()).ok().filter(|&place| place < DENSE_MAX)
 }
 
+#[inline]
 fn hash(id: AccountId, salt: u64) -> u64 {
     units::mix(id.get(), salt)
 }
 
+#[inline]
 fn to_usize(index: u32) -> usize {
     usize::try_from(index).expect("this runs on machines of 32 bits or more")
 }

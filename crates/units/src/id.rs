@@ -11,12 +11,14 @@ macro_rules! id {
         impl $name {
             /// Wraps the plain number.
             #[must_use]
+            #[inline]
             pub const fn new(value: $int) -> Self {
                 Self(value)
             }
 
             /// Returns the plain number.
             #[must_use]
+            #[inline]
             pub const fn get(self) -> $int {
                 self.0
             }
@@ -27,6 +29,7 @@ macro_rules! id {
             ///
             /// When the ids are used up, which no journal lives to see.
             #[must_use]
+            #[inline]
             pub const fn next(self) -> Self {
                 Self(self.0.checked_add(1).expect("ids are never used up"))
             }

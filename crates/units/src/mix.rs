@@ -38,6 +38,7 @@ fn fold(a: u64, b: u64) -> u64 {
     low ^ high
 }
 
+#[inline]
 fn halves(wide: u128) -> [u64; 2] {
     let low = u64::try_from(wide & u128::from(u64::MAX)).expect("masked to 64 bits");
     let high = u64::try_from(wide >> 64_u32).expect("shifted to 64 bits");

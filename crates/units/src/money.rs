@@ -21,24 +21,28 @@ impl Amount {
 
     /// Wraps a number of ledger units.
     #[must_use]
+    #[inline]
     pub const fn new(units: u128) -> Self {
         Self(units)
     }
 
     /// Returns the number of ledger units.
     #[must_use]
+    #[inline]
     pub const fn get(self) -> u128 {
         self.0
     }
 
     /// Tells whether there is nothing.
     #[must_use]
+    #[inline]
     pub const fn is_zero(self) -> bool {
         self.0 == 0
     }
 
     /// Adds, or returns `None` where the sum does not fit.
     #[must_use]
+    #[inline]
     pub const fn checked_add(self, other: Self) -> Option<Self> {
         match self.0.checked_add(other.0) {
             Some(units) => Some(Self(units)),
@@ -48,6 +52,7 @@ impl Amount {
 
     /// Subtracts, or returns `None` where `other` is greater.
     #[must_use]
+    #[inline]
     pub const fn checked_sub(self, other: Self) -> Option<Self> {
         match self.0.checked_sub(other.0) {
             Some(units) => Some(Self(units)),
@@ -57,6 +62,7 @@ impl Amount {
 
     /// Multiplies by a plain number, or returns `None` where the product does not fit.
     #[must_use]
+    #[inline]
     pub const fn checked_mul(self, factor: u128) -> Option<Self> {
         match self.0.checked_mul(factor) {
             Some(units) => Some(Self(units)),
@@ -70,6 +76,7 @@ impl Amount {
     ///
     /// When the amount is 2^127 units or more, which the configured maxima exclude.
     #[must_use]
+    #[inline]
     pub fn signed(self) -> SignedAmount {
         SignedAmount::try_from(self.0).expect("amounts stay below 2^127")
     }
@@ -96,6 +103,7 @@ impl PriceTicks {
 
     /// Wraps a number of ticks; `None` for zero.
     #[must_use]
+    #[inline]
     pub const fn new(ticks: u64) -> Option<Self> {
         match NonZeroU64::new(ticks) {
             Some(ticks) => Some(Self(ticks)),
@@ -105,6 +113,7 @@ impl PriceTicks {
 
     /// Returns the number of ticks, at least one.
     #[must_use]
+    #[inline]
     pub const fn get(self) -> u64 {
         self.0.get()
     }
@@ -126,24 +135,28 @@ impl QuantityLots {
 
     /// Wraps a number of lots.
     #[must_use]
+    #[inline]
     pub const fn new(lots: u64) -> Self {
         Self(lots)
     }
 
     /// Returns the number of lots.
     #[must_use]
+    #[inline]
     pub const fn get(self) -> u64 {
         self.0
     }
 
     /// Tells whether there is nothing.
     #[must_use]
+    #[inline]
     pub const fn is_zero(self) -> bool {
         self.0 == 0
     }
 
     /// Adds, or returns `None` where the sum does not fit.
     #[must_use]
+    #[inline]
     pub const fn checked_add(self, other: Self) -> Option<Self> {
         match self.0.checked_add(other.0) {
             Some(lots) => Some(Self(lots)),
@@ -153,6 +166,7 @@ impl QuantityLots {
 
     /// Subtracts, or returns `None` where `other` is greater.
     #[must_use]
+    #[inline]
     pub const fn checked_sub(self, other: Self) -> Option<Self> {
         match self.0.checked_sub(other.0) {
             Some(lots) => Some(Self(lots)),
@@ -174,12 +188,14 @@ pub struct RatePpm(u32);
 impl RatePpm {
     /// Wraps parts per million.
     #[must_use]
+    #[inline]
     pub const fn new(ppm: u32) -> Self {
         Self(ppm)
     }
 
     /// Returns the parts per million.
     #[must_use]
+    #[inline]
     pub const fn get(self) -> u32 {
         self.0
     }
@@ -191,6 +207,7 @@ impl RatePpm {
     ///
     /// When `amount × rate` does not fit 128 bits, which the configured maxima exclude.
     #[must_use]
+    #[inline]
     pub fn of_rounded_up(self, amount: Amount) -> Amount {
         let product =
             amount.get().checked_mul(u128::from(self.0)).expect("amounts × rates fit 128 bits");
@@ -218,6 +235,7 @@ impl Balance {
     ///
     /// When the total does not fit, which the ledger's maxima exclude.
     #[must_use]
+    #[inline]
     pub fn total(self) -> Amount {
         self.available.checked_add(self.held).expect("a balance's total fits 128 bits")
     }

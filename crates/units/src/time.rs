@@ -16,30 +16,35 @@ impl Time {
 
     /// Wraps microseconds since the epoch.
     #[must_use]
+    #[inline]
     pub const fn from_micros(micros: u64) -> Self {
         Self(micros)
     }
 
     /// Returns the microseconds since the epoch.
     #[must_use]
+    #[inline]
     pub const fn micros(self) -> u64 {
         self.0
     }
 
     /// Returns the whole seconds since the epoch.
     #[must_use]
+    #[inline]
     pub const fn seconds(self) -> u64 {
         self.0 / 1_000_000
     }
 
     /// Returns the moment `micros` later, or the last one there is.
     #[must_use]
+    #[inline]
     pub const fn plus_micros(self, micros: u64) -> Self {
         Self(self.0.saturating_add(micros))
     }
 
     /// Returns the microseconds from `earlier` to here, zero if `earlier` is later.
     #[must_use]
+    #[inline]
     pub const fn micros_since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }

@@ -314,7 +314,7 @@ fn check_notional(
 ) -> Result<(), Reject> {
     let config = &market.config;
     config.base_amount(order.quantity).ok_or(Reject::NotionalTooLarge)?;
-    let at = if order.order_type == OrderType::Market { market.reference() } else { limit };
+    let at = if order.order_type == OrderType::Market { market.reference } else { limit };
     let check = |amount: Amount| match amount {
         amount if amount > Amount::COMMAND_MAX => Err(Reject::NotionalTooLarge),
         amount if amount < config.notional_min => Err(Reject::NotionalTooSmall),

@@ -319,11 +319,11 @@ impl<O: Observer> Evolver<'_, O> {
     }
 
     pub(super) fn tell_open_order(&mut self, market: MarketId, slot: u32, status: OrderStatus) {
-        let order = self.state.market_of(market).orders.get(slot);
-        let account_sequence = {
-            let account = order.account;
-            self.state.ledger.count_change(account)
-        };
+        let account = self.state.market_of(market).orders.get(slot).account;
+        let account_sequence = self.state.ledger.count_change(account);
+        if !O::FOLLOWS {
+            return;
+        }
         let order = self.state.market_of(market).orders.get(slot);
         let mut view = order.view(market, self.state.ledger.id(order.account), status);
         (view.account_sequence, view.updated_at) = (account_sequence, self.state.time);
@@ -338,6 +338,9 @@ impl<O: Observer> Evolver<'_, O> {
         reason: Option<CancelReason>,
     ) {
         let account_sequence = self.state.ledger.count_change(order.account);
+        if !O::FOLLOWS {
+            return;
+        }
         let mut view = order.view(market, self.state.ledger.id(order.account), status);
         (view.account_sequence, view.updated_at) = (account_sequence, self.state.time);
         view.reason = reason;

@@ -2,7 +2,9 @@
 
 use book::Side;
 use ledger::{AccountIndex, Source};
-use units::{AccountId, Amount, AssetId, CommandId, MarketId, OrderId, QuantityLots, SignedAmount};
+use units::{
+    AccountId, Amount, AssetId, CommandId, MarketId, OrderId, QuantityLots, SignedAmount, TradeId,
+};
 
 use super::Evolver;
 use crate::command::CancelReason;
@@ -35,6 +37,13 @@ struct Leg {
     payee: AccountIndex,
     amount: Amount,
     fee: Amount,
+}
+
+impl Leg {
+    /// What the payee gets.
+    fn net(&self) -> Amount {
+        self.amount.checked_sub(self.fee).expect("a fee is part of what is received")
+    }
 }
 
 impl<O: Observer> Evolver<'_, O> {
@@ -135,14 +144,14 @@ impl<O: Observer> Evolver<'_, O> {
         let time = self.state.time;
         let market = self.state.market_mut(id);
         assert_eq!(fill.trade_id, market.last_trade_id.next(), "trade ids have no gaps");
-        let before = market.reference();
+        let before = market.reference;
         market.last_trade_id = fill.trade_id;
         market.last_price = Some(fill.price);
         market.trades.add(time, fill.price, fill.quantity, before);
         market.note_reference();
         if let Some(limit) = market.config.halt_move
             && market.state == MarketState::Open
-            && market.trades.moved_beyond(market.reference(), limit)
+            && market.trades.moved_beyond(market.reference, limit)
         {
             market.halt_due = true;
         }
@@ -151,6 +160,17 @@ impl<O: Observer> Evolver<'_, O> {
     /// Moves the money: each leg from one held balance to one available balance and the fees'.
     fn settle(&mut self, market: MarketId, fill: &Fill, legs: &[Leg; 2]) {
         let fees = self.fees_account();
+        for leg in legs {
+            let payees = [(leg.payee, leg.net()), (fees, leg.fee)];
+            self.state.ledger.transfer(leg.asset, leg.payer, Source::Held, &payees);
+        }
+        if O::FOLLOWS {
+            self.tell_settled((market, fill.trade_id), fees, legs);
+        }
+    }
+
+    /// Tells of the postings of a trade; those of nothing are left out.
+    fn tell_settled(&mut self, trade: (MarketId, TradeId), fees: AccountIndex, legs: &[Leg; 2]) {
         let mut postings = [Posting {
             account: AccountId::OUTSIDE,
             asset: AssetId::default(),
@@ -159,11 +179,9 @@ impl<O: Observer> Evolver<'_, O> {
         let mut places = postings.iter_mut();
         let mut count = 0_usize;
         for leg in legs {
-            let net = leg.amount.checked_sub(leg.fee).expect("a fee is part of what is received");
-            let payees = [(leg.payee, net), (fees, leg.fee)];
-            self.state.ledger.transfer(leg.asset, leg.payer, Source::Held, &payees);
             let out = leg.amount.signed().checked_neg().expect("an amount has a negative");
-            let parts = [(leg.payer, out), (leg.payee, net.signed()), (fees, leg.fee.signed())];
+            let parts =
+                [(leg.payer, out), (leg.payee, leg.net().signed()), (fees, leg.fee.signed())];
             for (account, amount) in parts.into_iter().filter(|(_, amount)| *amount != 0) {
                 let account = self.state.ledger.id(account);
                 let place = places.next().expect("two legs have six parts");
@@ -175,7 +193,7 @@ impl<O: Observer> Evolver<'_, O> {
         self.observer.entry(&LedgerEntry {
             kind: TransferKind::Trade,
             reference: self.reference,
-            trade: Some((market, fill.trade_id)),
+            trade: Some(trade),
             time: self.state.time,
             postings,
         });
@@ -211,14 +229,18 @@ impl<O: Observer> Evolver<'_, O> {
         (maker_account, maker_order): (AccountIndex, CommandId),
         notional: Amount,
     ) {
+        let ledger = &mut self.state.ledger;
+        let taker_account_sequence = ledger.count_change(taker.account);
+        let maker_account_sequence = ledger.count_change(maker_account);
+        if !O::FOLLOWS {
+            return;
+        }
+        let ledger = &self.state.ledger;
         let config = &self.state.market_of(market).config;
         let fee_assets = match taker.side {
             Side::Buy => (config.base, config.quote),
             Side::Sell => (config.quote, config.base),
         };
-        let ledger = &mut self.state.ledger;
-        let taker_account_sequence = ledger.count_change(taker.account);
-        let maker_account_sequence = ledger.count_change(maker_account);
         self.observer.trade(&Trade {
             market,
             trade_id: fill.trade_id,

@@ -94,7 +94,7 @@ impl StateBuilder {
     /// [`BadSnapshot`] when the stream is cut short, or what it says breaks an invariant of the state.
     pub fn finish(mut self) -> Result<State, BadSnapshot> {
         ensure(self.ended, "the stream is cut short")?;
-        self.state.markets.iter_mut().for_each(Market::note_reference);
+        self.state.markets.iter_mut().for_each(Market::note_rules);
         for ((_, market), mut orders) in std::mem::take(&mut self.own) {
             orders.sort_unstable();
             for (_, slot) in orders {

@@ -63,7 +63,7 @@ impl State {
         if let (Some(bid), Some(ask)) = (bid, ask) {
             ensure(bid < ask, || format!("market {symbol}: bid {bid} crosses ask {ask}"))?;
         }
-        ensure(market.bounds == market.band(), || {
+        ensure((market.reference, market.bounds) == market.measure(), || {
             format!("market {symbol}: its band is not up to date")
         })?;
         let mut resting = 0_usize;

@@ -15,6 +15,7 @@ impl OrderIds {
         Self { salt, ..Self::default() }
     }
 
+    #[inline]
     pub(crate) fn get(
         &self,
         id: CommandId,
@@ -24,6 +25,7 @@ impl OrderIds {
         self.table.find(hash, |&(market, slot)| id_of(market, slot) == id).copied()
     }
 
+    #[inline]
     pub(crate) fn insert(
         &mut self,
         id: CommandId,
@@ -36,6 +38,7 @@ impl OrderIds {
         });
     }
 
+    #[inline]
     pub(crate) fn remove(&mut self, id: CommandId, at: (MarketId, u32)) {
         let hash = mix_wide(id.get(), self.salt);
         let entry = self.table.find_entry(hash, |&other| other == at);

@@ -24,8 +24,9 @@ pub(crate) struct Market {
     pub(crate) last_price: Option<PriceTicks>,
     pub(crate) trades: Reference,
     pub(crate) halt_due: bool,
-    /// The prices that the band allows now, `None` without a band: worked out when the reference may have
-    /// moved, since every order asks.
+    /// The reference price of the band, worked out when it may have moved, since every order asks.
+    pub(crate) reference: Option<PriceTicks>,
+    /// The prices that the band allows now, `None` without a band; kept for the same reason.
     pub(crate) bounds: Option<(PriceTicks, PriceTicks)>,
     /// Waiting stops by trigger, then arrival: buys trigger from the lowest price up, sells from the highest down.
     pub(crate) buy_stops: BTreeMap<(PriceTicks, u64), u32>,
@@ -46,30 +47,37 @@ impl Market {
             last_price: None,
             trades: Reference::default(),
             halt_due: false,
+            reference: None,
             bounds: None,
             buy_stops: BTreeMap::new(),
             sell_stops: BTreeMap::new(),
         };
-        market.note_reference();
+        market.note_rules();
         market
     }
 
-    /// The reference price of the band.
-    pub(crate) fn reference(&self) -> Option<PriceTicks> {
-        self.trades.price(self.last_price, &self.config)
-    }
-
-    /// Works the band out again: after a trade, after a forgotten one, after a change of the rules.
+    /// Works the reference out again after a trade or a forgotten one, and the band if it has moved.
+    #[inline]
     pub(crate) fn note_reference(&mut self) {
-        self.bounds = self.band();
+        if self.trades.price(self.last_price, &self.config) != self.reference {
+            self.note_rules();
+        }
     }
 
-    /// The prices that the band allows now; `None` without a band.
-    pub(crate) fn band(&self) -> Option<(PriceTicks, PriceTicks)> {
-        Some(super::reference::band(self.reference()?, self.config.band?))
+    /// Works the reference and the band out again after a change of the rules.
+    pub(crate) fn note_rules(&mut self) {
+        (self.reference, self.bounds) = self.measure();
+    }
+
+    /// The reference price and the band as they follow from the trades and the rules.
+    pub(crate) fn measure(&self) -> (Option<PriceTicks>, Option<(PriceTicks, PriceTicks)>) {
+        let reference = self.trades.price(self.last_price, &self.config);
+        let band = |rate| Some(super::reference::band(reference?, rate));
+        (reference, self.config.band.and_then(band))
     }
 
     /// The worst price that a market order of this side may trade at; `None` without a band.
+    #[inline]
     pub(crate) fn band_limit(&self, side: Side) -> Option<PriceTicks> {
         let (low, high) = self.bounds?;
         Some(match side {

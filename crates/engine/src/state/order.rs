@@ -58,23 +58,28 @@ impl Extra {
 }
 
 impl Order {
+    #[inline]
     pub(crate) fn extra(&self) -> &Extra {
         self.extra.as_deref().unwrap_or(&Extra::PLAIN)
     }
 
+    #[inline]
     pub(crate) fn waits(&self) -> bool {
         self.extra().waits
     }
 
+    #[inline]
     pub(crate) fn remaining(&self) -> QuantityLots {
         self.quantity.checked_sub(self.filled).expect("an order is filled up to its quantity")
     }
 
     /// What is held for it: a buyer's price × remaining, a seller's remaining.
+    #[inline]
     pub(crate) fn hold(&self, config: &MarketConfig) -> Amount {
         hold(config, self.side, self.price, self.remaining())
     }
 
+    #[inline]
     pub(crate) fn status(&self) -> OrderStatus {
         match (self.filled.is_zero(), self.remaining().is_zero()) {
             (_, true) if !self.quantity.is_zero() => OrderStatus::Filled,
@@ -120,6 +125,7 @@ impl Order {
     }
 
     /// The status that an ending for this reason gives.
+    #[inline]
     pub(crate) fn closed_status(reason: CancelReason) -> OrderStatus {
         match reason {
             CancelReason::Expired => OrderStatus::Expired,
@@ -129,6 +135,7 @@ impl Order {
 }
 
 /// What is held for `quantity` at `price`, in ledger units of what the side pays with.
+#[inline]
 pub(crate) fn hold(
     config: &MarketConfig,
     side: Side,
@@ -150,6 +157,7 @@ pub(crate) struct Orders {
 }
 
 impl Orders {
+    #[inline]
     pub(crate) fn insert(&mut self, order: Order) -> u32 {
         if let Some(slot) = self.free.pop() {
             *self.slots.get_mut(to_usize(slot)).expect("a free slot is of this table") =
@@ -161,17 +169,20 @@ impl Orders {
         slot
     }
 
+    #[inline]
     pub(crate) fn remove(&mut self, slot: u32) -> Order {
         let order = self.slots.get_mut(to_usize(slot)).and_then(Option::take);
         self.free.push(slot);
         order.expect("a slot that is named holds an order")
     }
 
+    #[inline]
     pub(crate) fn get(&self, slot: u32) -> &Order {
         let order = self.slots.get(to_usize(slot)).and_then(Option::as_ref);
         order.expect("a slot that is named holds an order")
     }
 
+    #[inline]
     pub(crate) fn get_mut(&mut self, slot: u32) -> &mut Order {
         let order = self.slots.get_mut(to_usize(slot)).and_then(Option::as_mut);
         order.expect("a slot that is named holds an order")
@@ -189,6 +200,7 @@ impl Orders {
     }
 }
 
+#[inline]
 pub(crate) fn to_usize(index: u32) -> usize {
     usize::try_from(index).expect("this runs on machines of 32 bits or more")
 }

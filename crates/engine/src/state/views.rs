@@ -91,7 +91,7 @@ impl Market {
             config: &self.config,
             state: self.state,
             last_price: self.last_price,
-            reference: self.reference(),
+            reference: self.reference,
             best_bid: self.book.best(Side::Buy),
             best_ask: self.book.best(Side::Sell),
             update_id: self.update_id,

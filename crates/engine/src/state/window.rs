@@ -2,8 +2,9 @@
 
 use std::collections::VecDeque;
 
-use hashbrown::HashTable;
 use units::{CommandId, Sequence, Time, mix_wide};
+
+use super::places::Places;
 
 /// One remembered command. The id is kept in halves, so that an entry takes 40 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,27 +31,13 @@ impl Known {
     }
 }
 
-/// Where a command stands in the queue, with its hash beside it: neither growing the table nor a false match
-/// of the table's short tags reads the queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Place {
-    /// Counted from the first entry ever, wrapping at 2^32: far more than the window holds.
-    position: u32,
-    hash: u32,
-}
-
-impl Place {
-    /// The table's hash: it takes its tag from the upper bits and its slot from the lower ones.
-    fn spread(hash: u32) -> u64 {
-        u64::from(hash) << 32_u32 | u64::from(hash)
-    }
-}
-
 /// The window: a queue in the order of outcomes, and a table of positions in it. Evicted by time alone.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Window {
     queue: VecDeque<Known>,
-    table: HashTable<Place>,
+    table: Places,
+    /// The position of the queue's front, counted from the first entry ever, wrapping at 2^32: far more than the
+    /// window holds.
     first: u32,
     salt: u64,
 }
@@ -60,29 +47,30 @@ impl Window {
         Self { salt, ..Self::default() }
     }
 
+    #[inline]
     pub(crate) fn get(&self, id: CommandId) -> Option<&Known> {
-        let hash = self.hash(id);
-        let same = |place: &Place| place.hash == hash && self.at(place.position).id() == id;
-        let place = self.table.find(Place::spread(hash), same)?;
-        Some(self.at(place.position))
+        let same = |position| self.at(position).id() == id;
+        self.table.find(self.hash(id), same).map(|position| self.at(position))
     }
 
+    /// Reads what [`Window::get`] and [`Window::push`] will read first, and returns whether something is there.
+    #[inline]
+    pub(crate) fn touch(&self, id: CommandId) -> bool {
+        self.table.touch(self.hash(id))
+    }
+
+    #[inline]
     pub(crate) fn push(&mut self, known: Known) {
         let length = u32::try_from(self.queue.len()).expect("the window fits 32 bits");
-        let place =
-            Place { position: self.first.wrapping_add(length), hash: self.hash(known.id()) };
+        self.table.insert(self.hash(known.id()), self.first.wrapping_add(length));
         self.queue.push_back(known);
-        let spread = |place: &Place| Place::spread(place.hash);
-        self.table.insert_unique(Place::spread(place.hash), place, spread);
     }
 
     /// Forgets what is older than `micros`.
     pub(crate) fn forget(&mut self, now: Time, micros: u64) {
         while self.queue.front().is_some_and(|known| now.micros_since(known.time) > micros) {
             let old = self.queue.pop_front().expect("the front was just seen");
-            let place = Place { position: self.first, hash: self.hash(old.id()) };
-            let entry = self.table.find_entry(Place::spread(place.hash), |other| *other == place);
-            entry.expect("the table names every entry").remove();
+            self.table.remove(self.hash(old.id()), self.first);
             self.first = self.first.wrapping_add(1);
         }
     }
@@ -98,9 +86,10 @@ impl Window {
     /// The bytes that the window takes.
     pub(crate) fn bytes(&self) -> usize {
         let queue = self.queue.capacity().saturating_mul(size_of::<Known>());
-        queue.saturating_add(self.table.allocation_size())
+        queue.saturating_add(self.table.bytes())
     }
 
+    #[inline]
     fn hash(&self, id: CommandId) -> u32 {
         let half = mix_wide(id.get(), self.salt) >> 32_u32;
         u32::try_from(half).expect("shifted to 32 bits")
