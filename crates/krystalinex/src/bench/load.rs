@@ -77,23 +77,17 @@ pub(crate) async fn run(
     let (sender, receiver) = tokio::sync::oneshot::channel();
     let handle = thread.spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let before = thread_cpu();
+        let before = machine::thread_time();
         let mut outcome = match runtime {
             Ok(runtime) => runtime.block_on(all(address, scripts, duration)),
             Err(_) => Outcome::default(),
         };
-        outcome.cpu = thread_cpu().saturating_sub(before);
+        outcome.cpu = machine::thread_time().saturating_sub(before);
         // Nobody to tell when the caller has gone.
         let _ = sender.send(outcome);
     });
     handle.context("cannot start the load generator")?;
     receiver.await.context("the load generator ended without a result")
-}
-
-/// Returns the processor time of the calling thread.
-fn thread_cpu() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 async fn all(address: SocketAddr, scripts: Vec<Script>, duration: Duration) -> Outcome {

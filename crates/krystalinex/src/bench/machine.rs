@@ -90,6 +90,12 @@ pub(crate) fn process_time(pid: u32) -> Duration {
     thread_times(pid).values().sum()
 }
 
+/// Returns the processor time of the calling thread.
+pub(crate) fn thread_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
 /// Returns the processes whose parent is `pid`.
 pub(crate) fn children(pid: u32) -> Vec<u32> {
     let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
