@@ -17,7 +17,9 @@ use crate::edge::Auth;
 use crate::health::Pulse;
 use crate::limits::Limiter;
 use crate::mail::Mailer;
+use crate::market_data::MarketData;
 use crate::token::{BadToken, Tokens};
+use crate::ws::Places;
 
 /// The shell's clock: only sessions, tokens and codes go by it; orders go by journal time.
 pub trait Clock: Send + Sync {
@@ -65,6 +67,10 @@ pub struct Inner {
     pub live: Arc<Live>,
     /// The way to the sequencer.
     pub publisher: Arc<dyn CommandPublisher>,
+    /// The market data that is kept beside the followed state.
+    pub market_data: Arc<MarketData>,
+    /// The places of WebSocket connections.
+    pub(crate) places: Places,
     pub(crate) mailer: Arc<dyn Mailer>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tokens: Tokens,
@@ -94,6 +100,8 @@ impl App {
         let app = Self(Arc::new(Inner {
             tokens,
             passwords,
+            market_data: MarketData::start(&parts.live, &parts.db),
+            places: Places::default(),
             revoked: Revoked::default(),
             limiter: Limiter::default(),
             audit: Audit::start(parts.db.clone()),

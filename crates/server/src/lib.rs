@@ -16,6 +16,7 @@ mod health;
 pub mod inbox;
 pub mod limits;
 pub mod mail;
+pub mod market_data;
 mod openapi;
 mod orders;
 pub mod problem;
@@ -24,6 +25,7 @@ mod serve;
 mod sweep;
 pub mod token;
 mod wallet;
+pub mod ws;
 
 use axum::Router;
 use utoipa_axum::router::OpenApiRouter;
@@ -43,6 +45,7 @@ fn described() -> OpenApiRouter<App> {
         .merge(orders::routes())
         .merge(convert::routes())
         .merge(public::routes())
+        .merge(market_data::routes::routes())
         .merge(health::routes())
 }
 
@@ -57,6 +60,7 @@ pub fn router(app: App) -> Router {
     let (routes, openapi) = described().split_for_parts();
     routes
         .merge(openapi::pages(&openapi))
+        .merge(ws::routes())
         .fallback(async || Problem::new(Code::NotFound))
         .method_not_allowed_fallback(async || Problem::new(Code::MethodNotAllowed))
         .layer(axum::middleware::from_fn_with_state(app.clone(), edge::edge))
