@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use e2e::Exchange;
+use e2e::{Exchange, Settings};
 
 /// The fenced block that logs in: the lines that a stranger copies.
 fn first_trade() -> String {
@@ -23,7 +23,8 @@ fn the_first_trade_of_the_readme_works_as_printed() {
     assert_eq!(lines.trim().lines().count(), 5, "the README promises five lines:\n{lines}");
     assert!(lines.contains("http://localhost:5000/"), "{lines}");
 
-    let exchange = Exchange::demo();
+    // Without a word about the demo: a first start makes it.
+    let exchange = Exchange::with(Settings::default());
     let script = lines.replace("localhost:5000", &format!("localhost:{}", exchange.port()));
     let output =
         Command::new("bash").args(["-euo", "pipefail", "-c", &script]).output().expect("bash runs");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use e2e::{Exchange, Psql, Trader, limit, market, wait_for};
+use e2e::{Exchange, Psql, Trader, limit, market, run, wait_for};
 
 /// What is done to a copy of the database as its superuser, with every trigger off, and what `verify` must say.
 const TAMPERINGS: &[(&str, &str, &[&str])] = &[
@@ -122,6 +122,21 @@ fn projections_dropped_and_rebuilt_are_identical() {
     assert!(before.iter().any(|digest| digest.starts_with("trades|") && !digest.ends_with("|0")));
     let verified = exchange.verify(&copy);
     assert!(verified.status.success(), "{verified:?}");
+}
+
+#[test]
+fn a_backup_made_under_way_restores_to_what_verify_finds_right() {
+    let exchange = traded();
+    let running = run(&["verify", "--data-dir", &exchange.data().to_string_lossy()], &[]);
+    assert!(running.status.success(), "verify works while the exchange runs: {running:?}");
+
+    let psql = exchange.psql();
+    let file = exchange.data().join("backup.sql");
+    std::fs::write(&file, psql.dump()).expect("the directory is ours");
+    let restored = psql.restore("crypto_exchange_restored", &file);
+    let verified = exchange.verify(&restored);
+    assert!(verified.status.success(), "{verified:?}");
+    assert_ne!(restored.value("SELECT count(*) FROM trades"), "0");
 }
 
 /// For each projection its name, the hash of all its rows, and their number.

@@ -73,6 +73,39 @@ impl Psql {
         self.with_database(name)
     }
 
+    /// Dumps this database, as the runbook does.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be dumped.
+    #[must_use]
+    pub fn dump(&self) -> Vec<u8> {
+        let dump = self.command("pg_dump").args(["-U", "exchange", &self.database]).output();
+        let dump = dump.expect("pg_dump runs");
+        assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
+        dump.stdout
+    }
+
+    /// Restores a dump into a new database, as the runbook does, and returns it.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be restored.
+    #[must_use]
+    pub fn restore(&self, name: &str, dump: &Path) -> Self {
+        let made = self.command("createdb").args(["-U", "exchange", name]).output();
+        assert!(made.expect("createdb runs").status.success());
+        let restored = self
+            .command("psql")
+            .args(["-U", "exchange", "-d", name, "-X", "-q"])
+            .args(["-v", "ON_ERROR_STOP=1", "--single-transaction", "-f"])
+            .arg(dump)
+            .output()
+            .expect("psql runs");
+        assert!(restored.status.success(), "{}", String::from_utf8_lossy(&restored.stderr));
+        self.with_database(name)
+    }
+
     /// Returns the same server's other database.
     #[must_use]
     pub fn with_database(&self, database: &str) -> Self {
