@@ -324,6 +324,7 @@ impl Book {
     }
 }
 
+#[inline]
 fn to_usize(key: u32) -> usize {
     usize::try_from(key).expect("this runs on machines of 32 bits or more")
 }

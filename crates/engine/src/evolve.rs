@@ -43,9 +43,16 @@ pub fn evolve(state: &mut State, command: &Command, event: &Event, observer: &mu
         }
     }
     if command.origin == Origin::Client {
-        let (outcome, time) = (state.sequence, state.time);
-        state.known.push(Known::new(command.id, command.body_hash, outcome, time));
+        remember(state, command);
     }
+}
+
+/// Remembers a command, so that it is never carried out again. By itself: in the midst of so much else, an entry
+/// would be put together on the stack and wait there to be copied.
+#[inline(never)]
+fn remember(state: &mut State, command: &Command) {
+    let (outcome, time) = (state.sequence, state.time);
+    state.known.push(Known::new(command.id, command.body_hash, outcome, time));
 }
 
 /// The state while an event is applied, and who follows.

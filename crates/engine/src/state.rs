@@ -263,6 +263,7 @@ impl State {
 
     /// Returns what is remembered of a command.
     #[must_use]
+    #[inline]
     pub fn known(&self, command: CommandId) -> Option<KnownCommand> {
         let known = self.known.get(command)?;
         Some(KnownCommand { body_hash: known.body_hash, outcome: known.outcome })
