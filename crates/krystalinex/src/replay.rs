@@ -120,6 +120,8 @@ struct Tally {
     compared: u64,
     /// Orders that rest at the end in both.
     resting: u64,
+    /// Fills, orders and levels that the whole exchange has as the core does.
+    exchange: u64,
     /// Differences, those shown first.
     differences: Vec<(u64, String)>,
     /// How many differences there are.
@@ -255,6 +257,9 @@ fn report(report: &Report<'_>) {
             "compared      {} messages and {} resting orders agree",
             tally.compared, tally.resting
         );
+    }
+    if tally.exchange > 0 {
+        println!("exchange      {} fills, open orders and sides of the book agree", tally.exchange);
     }
     if let Some(levels) = report.compared {
         println!("published     {levels} levels compared");

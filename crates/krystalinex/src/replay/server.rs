@@ -218,7 +218,7 @@ impl<'a> Server<'a> {
         let fills = self.fills()?;
         for (number, expected) in self.expected.iter().enumerate() {
             match fills.get(number) {
-                Some(fill) if fill == expected => tally.compared += 1,
+                Some(fill) if fill == expected => tally.exchange += 1,
                 other => tally.differs(
                     0,
                     format!(
@@ -273,7 +273,7 @@ impl<'a> Server<'a> {
             let id = self.names.get(name).context("an open order was sent before")?;
             let remaining = plain(&self.grid.quantity_text(ours.remaining));
             match open.remove(id) {
-                Some(theirs) if theirs == remaining => tally.resting += 1,
+                Some(theirs) if theirs == remaining => tally.exchange += 1,
                 theirs => tally.differs(
                     0,
                     format!("order {name}: {remaining} remains; the exchange has {theirs:?}"),
@@ -302,6 +302,8 @@ impl<'a> Server<'a> {
                 .collect();
             if theirs != ours {
                 tally.differs(0, format!("the {name} are {theirs:?}; the core has {ours:?}"));
+            } else {
+                tally.exchange += 1;
             }
         }
         Ok(())
