@@ -60,12 +60,12 @@ async fn upgrade(
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
-    let upgrade = upgrade.map_err(|_| {
-        Problem::new(Code::HeaderMalformed).detail("This path takes WebSocket connections alone.")
-    })?;
     if !may_connect(&app, &headers) {
         return Err(Problem::new(Code::OriginForbidden));
     }
+    let upgrade = upgrade.map_err(|_| {
+        Problem::new(Code::HeaderMalformed).detail("This path takes WebSocket connections alone.")
+    })?;
     if app.is_draining() {
         return Err(Problem::new(Code::Draining));
     }

@@ -10,11 +10,13 @@ mod bad_inputs;
 mod convert;
 mod edge;
 mod http;
+mod market_data;
 mod openapi;
 mod orders;
 mod pending;
 mod wallet;
 mod world;
+mod ws;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -36,6 +38,8 @@ fn main() -> ExitCode {
         convert::CASES,
         bad_inputs::CASES,
         edge::CASES,
+        market_data::CASES,
+        ws::CASES,
     ];
     let cases: Vec<Case> = all.into_iter().flatten().copied().collect();
     if arguments.iter().any(|argument| argument == "--list") {
