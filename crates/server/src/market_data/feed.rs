@@ -38,6 +38,7 @@ pub(super) fn start(data: &Arc<MarketData>) {
 async fn run(data: Weak<MarketData>, mut batches: Batches) {
     let mut flush = interval(FLUSH);
     flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut incarnation = data.upgrade().map_or(0, |data| data.live.incarnation());
     loop {
         let received = tokio::select! {
             received = batches.recv() => Some(received),
@@ -47,8 +48,13 @@ async fn run(data: Weak<MarketData>, mut batches: Batches) {
         match received {
             None => data.all().iter().for_each(|market| market.lock().flush()),
             Some(Ok(applied)) => {
-                if !follow(&data, &applied) {
+                // A restored journal goes back in its rows: nothing of the old one is of use.
+                let other = applied.batch.incarnation != incarnation;
+                incarnation = applied.batch.incarnation;
+                if other || !data.accounts.follow(&data.live, &applied) {
                     batches = begin(&data);
+                } else if !follow(&data, &applied) {
+                    begin_markets(&data);
                 }
             }
             Some(Err(RecvError::Lagged(missed))) => {
@@ -64,10 +70,17 @@ async fn run(data: Weak<MarketData>, mut batches: Batches) {
     }
 }
 
-/// Begins with the followed state as it is now.
+/// Begins everything with the followed state as it is now.
 fn begin(data: &Arc<MarketData>) -> Batches {
     // First the subscription, then the state: what falls between the two comes twice and is passed over once.
     let batches = data.live.subscribe();
+    data.accounts.restart(&data.live, data.live.sequence());
+    begin_markets(data);
+    batches
+}
+
+/// Begins every market with the followed state as it is now, which is at or beyond the last batch that was received.
+fn begin_markets(data: &Arc<MarketData>) {
     let (sequence, time) = data.live.read(|state| {
         let mut markets = data.markets.write();
         for view in state.markets() {
@@ -84,12 +97,10 @@ fn begin(data: &Arc<MarketData>) -> Batches {
         (state.sequence(), state.time())
     });
     data.sequence.send_replace(sequence);
-    data.accounts.restart(&data.live);
     data.status.publish(data);
     for market in data.all() {
         tokio::spawn(load(Arc::downgrade(data), market, sequence, time));
     }
-    batches
 }
 
 /// Follows a batch; tells whether it is the next one and everything in it fits.
@@ -100,7 +111,7 @@ fn follow(data: &Arc<MarketData>, applied: &Applied) -> bool {
         return true;
     }
     if sequence != last.next() {
-        tracing::warn!(%last, %sequence, "the market data missed rows of the journal and begins anew");
+        tracing::warn!(%last, %sequence, "the market data missed rows of the journal");
         return false;
     }
     if redefined(data, applied) {
@@ -125,7 +136,6 @@ fn follow(data: &Arc<MarketData>, applied: &Applied) -> bool {
             return false;
         }
     }
-    data.accounts.follow(&data.live, applied);
     data.sequence.send_replace(sequence);
     if !applied.effects.markets.is_empty() {
         data.status.publish(data);

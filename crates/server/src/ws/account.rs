@@ -32,7 +32,14 @@ const KEPT_MAX: Duration = Duration::from_secs(300);
 
 /// Every account that somebody listens to, or did a moment ago.
 #[derive(Debug, Default)]
-pub struct Accounts(Mutex<HashMap<AccountId, Account>>);
+pub struct Accounts(Mutex<Followed>);
+
+#[derive(Debug, Default)]
+struct Followed {
+    /// The last journal row whose changes were told.
+    sequence: Sequence,
+    by_id: HashMap<AccountId, Account>,
+}
 
 #[derive(Debug, Default)]
 struct Account {
@@ -68,12 +75,12 @@ struct At {
 impl Accounts {
     /// Begins to tell a connection about channels of an account, a snapshot first.
     pub fn listen(&self, live: &Live, account: AccountId, channels: OwnSet, outbox: &Outbox) {
-        let mut accounts = self.0.lock();
+        let accounts = &mut self.0.lock().by_id;
         let (text, number) = live.read(|state| snapshot(state, account, channels));
         outbox.send(text);
         let account = accounts.entry(account).or_default();
         account.add(outbox, channels, number);
-        make_room(&mut accounts);
+        make_room(accounts);
     }
 
     /// Goes on after change `number`, if that is still known; tells whether it is.
@@ -85,7 +92,7 @@ impl Accounts {
         number: u64,
         outbox: &Outbox,
     ) -> bool {
-        let mut accounts = self.0.lock();
+        let accounts = &mut self.0.lock().by_id;
         let now = live.read(|state| state.account(account).map(|view| view.account_sequence));
         let kept = accounts.entry(account).or_default();
         let from = kept.changes.partition_point(|change| change.number <= number);
@@ -103,13 +110,13 @@ impl Accounts {
         });
         let seen = kept.changes.back().map_or(number, |change| change.number.max(number));
         kept.add(outbox, channels, seen);
-        make_room(&mut accounts);
+        make_room(accounts);
         true
     }
 
     /// Ends what was begun for a connection on some channels.
     pub fn unlisten(&self, account: AccountId, channels: OwnSet, outbox: &Outbox) {
-        let mut accounts = self.0.lock();
+        let accounts = &mut self.0.lock().by_id;
         let Some(account) = accounts.get_mut(&account) else { return };
         for listener in account.listeners.iter_mut().filter(|known| known.outbox.is(outbox)) {
             channels.iter().for_each(|own| listener.channels.remove(own));
@@ -118,11 +125,17 @@ impl Accounts {
         account.note_left();
     }
 
-    /// Tells the listeners what a journal row did.
-    pub fn follow(&self, live: &Live, applied: &Applied) {
-        let mut accounts = self.0.lock();
+    /// Tells the listeners what a journal row did; tells whether it is the next one.
+    pub fn follow(&self, live: &Live, applied: &Applied) -> bool {
+        let followed = &mut *self.0.lock();
+        let sequence = applied.batch.sequence;
+        if sequence != followed.sequence.next() {
+            return sequence <= followed.sequence;
+        }
+        followed.sequence = sequence;
+        let accounts = &mut followed.by_id;
         if accounts.is_empty() {
-            return;
+            return true;
         }
         let effects = &applied.effects;
         let at = At { sequence: applied.batch.sequence, time: applied.batch.time };
@@ -157,12 +170,15 @@ impl Accounts {
         accounts.retain(|_, account| {
             account.left_at.is_none_or(|left| now.duration_since(left) < KEPT_MAX)
         });
+        true
     }
 
-    /// Forgets what was kept, after rows were missed, and gives every listener a new snapshot.
-    pub fn restart(&self, live: &Live) {
-        let mut accounts = self.0.lock();
-        for (id, account) in accounts.iter_mut() {
+    /// Forgets what was kept, after rows were missed, and gives every listener a new snapshot. What comes next is the row
+    /// after `sequence`, which the followed state has reached.
+    pub fn restart(&self, live: &Live, sequence: Sequence) {
+        let followed = &mut *self.0.lock();
+        followed.sequence = sequence;
+        for (id, account) in &mut followed.by_id {
             account.changes.clear();
             for listener in &mut account.listeners {
                 let account_sequence = listener.seen.into_iter().max().unwrap_or_default();

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use queue::CommandPublisher;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tungstenite::client::IntoClientRequest;
@@ -23,6 +24,7 @@ pub const CASES: &[Case] = &[
     ("a_client_is_kept_within_its_limits", a_client_is_kept_within_its_limits),
     ("pages_of_other_sites_cannot_connect", pages_of_other_sites_cannot_connect),
     ("a_shutdown_is_announced", a_shutdown_is_announced),
+    ("a_market_with_new_rules_begins_anew", a_market_with_new_rules_begins_anew),
 ];
 
 /// A client.
@@ -395,7 +397,7 @@ fn a_client_is_kept_within_its_limits(world: &World) {
         assert_eq!(client.next()["code"], "request_malformed", "{text}");
     }
     for channel in
-        ["book:XXX-USD", "book:btc-usd", "orders:1001", "balances:*", "candles:BTC-USD:2m"]
+        ["book:NOP-USD", "book:btc-usd", "orders:1001", "balances:*", "candles:BTC-USD:2m"]
     {
         client.send(&json!({ "op": "subscribe", "channels": [channel] }));
         let refused = client.next();
@@ -457,4 +459,48 @@ fn a_shutdown_is_announced(world: &World) {
     assert!(notice["reconnectAfterMs"].as_u64().is_some_and(|wait| wait > 0), "{notice}");
     assert_eq!(client.closed(), 1012);
     world.runtime.block_on(serving).expect("the server has stopped");
+}
+
+/// Who listens is given a new snapshot, and what follows fits to it; an account's own stream goes on without a gap.
+fn a_market_with_new_rules_begins_anew(world: &World) {
+    let user = world.funded("10000.00", "0");
+    let mut book = Client::connect(world.address);
+    book.subscribe(&["book:BTC-USD"]);
+    let mut kept = Kept::default();
+    kept.take(&book.next_of("bookSnapshot"));
+    let mut own = Client::signed_in(&user);
+    own.subscribe(&OWN);
+    let seen = number(&own.next_of("accountSnapshot"));
+
+    let market = world.live.read(|state| {
+        let market = state.market(units::MarketId::new(0)).expect("the first market is there");
+        let notional_min = units::Amount::new(market.config.notional_min.get() * 2);
+        engine::MarketConfig { notional_min, ..market.config.clone() }
+    });
+    let command = engine::Command {
+        id: units::CommandId::new(uuid::Uuid::now_v7().as_u128()),
+        body_hash: 1,
+        expires_at: world.live.journal_now().plus_micros(15_000_000),
+        trace_id: 0,
+        origin: engine::Origin::Client,
+        action: engine::Action::DefineMarket(market),
+    };
+    let mut waiter = world.live.expect(command.id);
+    let (incarnation, seen_row) = (world.live.incarnation(), world.live.sequence());
+    let message = journal::Message { incarnation, seen: seen_row, command };
+    let outcome = world.runtime.block_on(async {
+        world.queue.publish(message.encode().into()).await;
+        waiter.outcome(Duration::from_secs(10)).await.expect("it is decided")
+    });
+    assert_eq!(outcome.entry().event, engine::Event::Done);
+    let rules = world.get("/api/v1/markets/BTC-USD").expect(200);
+    assert_eq!(rules["notionalMin"], "2.00");
+
+    let order = user.limit("buy", "47003.00", "0.01");
+    kept.take(&book.next_of("bookSnapshot"));
+    while !kept.bids.contains_key(&4_700_300) {
+        kept.take(&book.next_of("bookUpdate"));
+    }
+    let changes = changes_until(&mut own, &order["id"], "open");
+    assert_gapless(seen, &changes);
 }
