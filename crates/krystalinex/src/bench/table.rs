@@ -126,7 +126,9 @@ impl Table {
 
 /// Writes a number with as many digits as it deserves.
 fn number(value: f64, unit: &str) -> String {
-    if unit == "×" || value.abs() < 10.0 {
+    if unit.is_empty() {
+        grouped(value)
+    } else if unit == "×" || value.abs() < 10.0 {
         format!("{value:.2}")
     } else if value.abs() < 100.0 {
         format!("{value:.1}")

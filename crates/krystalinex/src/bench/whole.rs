@@ -22,6 +22,9 @@ const LOOK: Duration = Duration::from_millis(100);
 /// How long the projections may be behind.
 const LAG_SECONDS_MAX: f64 = 2.0;
 
+/// Less processor time than this is not worth a line.
+const CPU_MICROS_SHOWN_MIN: f64 = 0.5;
+
 /// How long and how often.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Effort {
@@ -200,7 +203,7 @@ fn shares(table: &mut Table, stand: &Stand, series: &Series) {
     debug_assert!(stand.postmaster() > 0);
     let generator = series.median(|seen| seen.outcome.cpu_micros());
     table.push(Row::new("whole", "CPU of an order: load generator", generator, "µs"));
-    for (what, of) in [
+    for (place, of) in [
         ("exchange, thread", (|seen: &Seen| &seen.process) as fn(&Seen) -> &ThreadTimes),
         ("PostgreSQL, session", |seen: &Seen| &seen.sessions),
     ] {
@@ -211,11 +214,23 @@ fn shares(table: &mut Table, stand: &Stand, series: &Series) {
                 let time = of(seen).get(&name).copied().unwrap_or_default();
                 time.as_secs_f64() * 1e6 / machine::ratio(seen.outcome.done().max(1), 1)
             });
-            if micros >= 0.5 {
-                let what = format!("CPU of an order: {what} {name}");
-                table.push(Row::new("whole", what, micros, "µs"));
+            if micros >= CPU_MICROS_SHOWN_MIN {
+                let row =
+                    Row::new("whole", format!("CPU of an order: {}", part(&name)), micros, "µs");
+                table.push(row.note(format!("{place} {name}")));
             }
         }
+    }
+}
+
+/// Says which part of the exchange a thread or a session works for.
+fn part(name: &str) -> &str {
+    match name {
+        "sequencer" => "sequencer",
+        "tokio-rt-worker" => "server, follower and projector",
+        "kx-payment-processor" => "journal, in PostgreSQL",
+        "kx-server" => "projection, in PostgreSQL",
+        other => other,
     }
 }
 

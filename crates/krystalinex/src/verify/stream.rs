@@ -9,7 +9,7 @@ use units::Sequence;
 use super::journal_check::ReadRow;
 
 /// Rows that are read at once.
-const ROWS_AT_ONCE: usize = 256;
+const ROWS_AT_ONCE: usize = 512;
 /// Lots of rows that wait on each side of the thread.
 const LOTS_WAITING_MAX: usize = 4;
 
