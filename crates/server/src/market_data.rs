@@ -48,6 +48,8 @@ pub struct MarketData {
 struct Markets {
     by_id: Vec<Arc<Mutex<Market>>>,
     by_symbol: HashMap<String, MarketId>,
+    /// By the form that stands in paths.
+    by_path: HashMap<String, MarketId>,
 }
 
 impl MarketData {
@@ -88,6 +90,14 @@ impl MarketData {
     pub fn market(&self, symbol: &str) -> Option<Arc<Mutex<Market>>> {
         let markets = self.markets.read();
         let id = markets.by_symbol.get(symbol)?;
+        markets.by_id.get(usize::from(id.get())).cloned()
+    }
+
+    /// Finds a market by the form that stands in paths (`BTC-USD`).
+    #[must_use]
+    pub fn market_of_path(&self, path: &str) -> Option<Arc<Mutex<Market>>> {
+        let markets = self.markets.read();
+        let id = markets.by_path.get(path)?;
         markets.by_id.get(usize::from(id.get())).cloned()
     }
 

@@ -22,6 +22,7 @@ pub mod account;
 pub mod channel;
 mod connection;
 pub mod message;
+mod missed;
 pub mod outbox;
 pub mod status;
 

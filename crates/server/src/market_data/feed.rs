@@ -88,7 +88,9 @@ fn begin_markets(data: &Arc<MarketData>) {
                 Some(market) => market.lock().restart(state),
                 None => {
                     if let Some(market) = Market::new(state, view.id) {
-                        markets.by_symbol.insert(view.config.symbol.to_string(), view.id);
+                        let symbol = view.config.symbol.to_string();
+                        markets.by_path.insert(wire::symbol::to_path(&symbol), view.id);
+                        markets.by_symbol.insert(symbol, view.id);
                         markets.by_id.push(Arc::new(Mutex::new(market)));
                     }
                 }

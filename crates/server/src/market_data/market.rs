@@ -6,6 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use axum::extract::ws::Utf8Bytes;
+use axum::http::HeaderValue;
 use bytes::Bytes;
 use engine::{LevelChange, State};
 use store::market_data::TradeRow;
@@ -40,9 +41,19 @@ enum History {
     Ready { window: Window, minutes: Minutes },
 }
 
+/// A book as it is answered.
+#[derive(Clone, Debug)]
+pub struct BookAnswer {
+    /// The body.
+    pub bytes: Bytes,
+    /// The `ETag`: the journal, the last update, the depth.
+    pub tag: HeaderValue,
+}
+
 /// One market.
 #[derive(Debug)]
 pub struct Market {
+    incarnation: u64,
     rules: Rules,
     /// The journal row that it began with.
     begun: Sequence,
@@ -53,7 +64,7 @@ pub struct Market {
     last_price: Option<PriceTicks>,
     recent: VecDeque<TradeRow>,
     history: History,
-    books: HashMap<usize, Bytes>,
+    books: HashMap<usize, BookAnswer>,
     ticker: Option<Bytes>,
     listeners: Hearers,
     /// Whether listeners of the ticker have not heard the last change yet.
@@ -94,6 +105,7 @@ impl Market {
         let bids = state.depth(id, engine::Side::Buy);
         let asks = state.depth(id, engine::Side::Sell);
         Some(Self {
+            incarnation: state.settings().map_or(0, |settings| settings.incarnation),
             rules,
             begun: state.sequence(),
             sequence: state.sequence(),
@@ -274,19 +286,20 @@ impl Market {
         self.recent.iter()
     }
 
-    /// Returns the book's answer with at most `depth` levels of each side, and its last update.
-    pub fn book(&mut self, depth: usize) -> (Bytes, u64) {
-        let update_id = self.depth.update_id();
-        if let Some(bytes) = self.books.get(&depth) {
-            return (bytes.clone(), update_id);
+    /// Returns the book's answer with at most `depth` levels of each side.
+    pub fn book(&mut self, depth: usize) -> BookAnswer {
+        if let Some(answer) = self.books.get(&depth) {
+            return answer.clone();
         }
         if self.books.len() >= DEPTHS_KEPT_MAX {
             self.books.clear();
         }
         let book = self.depth.body(&self.rules.words(), self.book_sequence.get(), depth);
-        let bytes = json(&book);
-        self.books.insert(depth, bytes.clone());
-        (bytes, update_id)
+        let tag = format!("\"{:x}-{}-{depth}\"", self.incarnation, book.last_update_id);
+        let tag = HeaderValue::try_from(tag).expect("digits and hyphens are a header's value");
+        let answer = BookAnswer { bytes: json(&book), tag };
+        self.books.insert(depth, answer.clone());
+        answer
     }
 
     /// Returns the ticker's answer; `None` until the statistics are complete.

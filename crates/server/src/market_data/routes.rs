@@ -1,11 +1,13 @@
 //! The routes of market data: a market's rules, book, trades, ticker and candles, and the latest trades of all.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json as Out;
-use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::extract::{FromRequestParts, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -54,8 +56,7 @@ async fn find(app: &App, context: &Context, text: &str) -> Result<Shared, Proble
     {
         return Err(Problem::new(Code::Behind));
     }
-    let symbol = symbol::from_text(text).ok_or_else(|| Problem::new(Code::NotFound))?;
-    app.market_data.market(&symbol).ok_or_else(|| Problem::new(Code::NotFound))
+    app.market_data.market_of_path(text).ok_or_else(|| Problem::new(Code::NotFound))
 }
 
 /// Reads a whole number of a query.
@@ -117,28 +118,34 @@ async fn book(
     context: Context,
     Segment(text): Segment,
     Query(query): Query<BookQuery>,
-    headers: HeaderMap,
+    IfNoneMatch(known): IfNoneMatch,
 ) -> Result<Response, Problem> {
     let depth = number("depth", query.depth.as_deref(), DEPTH_DEFAULT, DEPTH_MAX)?;
     let market = find(&app, &context, &text).await?;
-    let (bytes, update_id, sequence) = {
+    let (book, sequence) = {
         let mut market = market.lock();
-        let (bytes, update_id) = market.book(depth);
-        (bytes, update_id, market.sequence())
+        (market.book(depth), market.sequence())
     };
-    let tag = format!("\"{:x}-{update_id}-{depth}\"", app.live.incarnation());
-    let known =
-        headers.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes());
-    let mut response = if known {
+    let mut response = if known.as_ref() == Some(&book.tag) {
         with_sequence(&app, sequence, StatusCode::NOT_MODIFIED.into_response())
     } else {
-        answer(&app, sequence, bytes)
+        answer(&app, sequence, book.bytes)
     };
-    if let Ok(tag) = HeaderValue::try_from(tag) {
-        response.headers_mut().insert(header::ETAG, tag);
-        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    }
+    let headers = response.headers_mut();
+    headers.insert(header::ETAG, book.tag);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     Ok(response)
+}
+
+/// The `If-None-Match` of a request, alone: taking all headers would copy them.
+struct IfNoneMatch(Option<HeaderValue>);
+
+impl FromRequestParts<App> for IfNoneMatch {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Infallible> {
+        Ok(Self(parts.headers.get(header::IF_NONE_MATCH).cloned()))
+    }
 }
 
 /// Shows a market's last and best prices, and what it did in the last 24 hours, exact by trade.

@@ -73,14 +73,23 @@ struct At {
 }
 
 impl Accounts {
-    /// Begins to tell a connection about channels of an account, a snapshot first.
-    pub fn listen(&self, live: &Live, account: AccountId, channels: OwnSet, outbox: &Outbox) {
+    /// Begins to tell a connection about channels of an account, a snapshot first. Returns the last change that is in the
+    /// snapshot, and the journal row that it shows.
+    pub fn listen(
+        &self,
+        live: &Live,
+        account: AccountId,
+        channels: OwnSet,
+        outbox: &Outbox,
+    ) -> (u64, Sequence) {
         let accounts = &mut self.0.lock().by_id;
-        let (text, number) = live.read(|state| snapshot(state, account, channels));
+        let ((text, number), sequence) =
+            live.read(|state| (snapshot(state, account, channels), state.sequence()));
         outbox.send(text);
         let account = accounts.entry(account).or_default();
         account.add(outbox, channels, number);
         make_room(accounts);
+        (number, sequence)
     }
 
     /// Goes on after change `number`, if that is still known; tells whether it is.

@@ -11,10 +11,11 @@ use std::time::Duration;
 use axum::extract::ws::{CloseFrame, Message as Frame, Utf8Bytes, WebSocket, close_code};
 use telemetry::Metric;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout, timeout_at};
 
 use super::channel::{Channel, Own, OwnSet};
 use super::message::{Message, Request};
+use super::missed;
 use super::outbox::Outbox;
 use crate::app::App;
 use crate::edge::{Auth, Context};
@@ -35,6 +36,8 @@ pub(super) const HEARTBEAT_SECONDS: u64 = 15;
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// How long one frame may take to be written.
 const WRITE_MAX: Duration = Duration::from_secs(10);
+/// How long the client is given to answer the close.
+const LINGER_MAX: Duration = Duration::from_secs(1);
 /// How often it is looked whether the access token still holds.
 const RECHECK: Duration = Duration::from_secs(1);
 
@@ -119,7 +122,24 @@ pub(super) async fn serve(app: App, context: Context, mut socket: WebSocket) {
         }
         let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
         // Whoever does not read does not get it either.
-        let _ = timeout(WRITE_MAX, socket.send(Frame::Close(Some(frame)))).await;
+        if let Ok(Ok(())) = timeout(WRITE_MAX, socket.send(Frame::Close(Some(frame)))).await {
+            linger(&mut socket, end).await;
+        }
+    }
+}
+
+/// Reads on for a moment after the close frame: a socket that is closed with unread bytes takes back what it has sent,
+/// and the client would never learn why.
+async fn linger(socket: &mut WebSocket, end: End) {
+    let until = Instant::now() + LINGER_MAX;
+    while let Ok(Some(Ok(frame))) = timeout_at(until, socket.recv()).await {
+        if matches!(frame, Frame::Close(_)) {
+            return;
+        }
+    }
+    if end == End::TooLarge {
+        // After a message beyond the limit nothing can be read any more; waiting is all there is.
+        sleep_until(until).await;
     }
 }
 
@@ -145,7 +165,7 @@ impl Connection {
                     None => return End::Gone,
                 },
                 frame = socket.recv() => match frame {
-                    Some(Ok(frame)) => match self.take(frame) {
+                    Some(Ok(frame)) => match self.take(frame).await {
                         Ok(()) => continue,
                         Err(end) => return end,
                     },
@@ -213,7 +233,7 @@ impl Connection {
         }
     }
 
-    fn take(&mut self, frame: Frame) -> Result<(), End> {
+    async fn take(&mut self, frame: Frame) -> Result<(), End> {
         self.heard_at = Instant::now();
         if !self.frames.take() {
             return Err(End::Flood);
@@ -228,7 +248,7 @@ impl Connection {
             return Err(End::TooLarge);
         }
         match serde_json::from_str::<Request>(&text) {
-            Ok(request) => self.carry_out(request),
+            Ok(request) => self.carry_out(request).await,
             Err(error) => {
                 let message = format!("not a request: {error}");
                 self.refuse(None, "request_malformed", message, None);
@@ -252,7 +272,7 @@ impl Connection {
         self.send(&Message::Ok { id, op, channels, incarnation, expires_in_seconds });
     }
 
-    fn carry_out(&mut self, request: Request) {
+    async fn carry_out(&mut self, request: Request) {
         match request {
             Request::Ping { id } => {
                 let (_, time) = self.now();
@@ -262,7 +282,7 @@ impl Connection {
             Request::Subscribe { id, channels } => self.subscribe(id, &channels),
             Request::Unsubscribe { id, channels } => self.unsubscribe(id, &channels),
             Request::Resume { id, account_sequence, channels, incarnation } => {
-                self.resume(id, account_sequence, channels, incarnation);
+                self.resume(id, account_sequence, channels, incarnation).await;
             }
         }
     }
@@ -361,7 +381,7 @@ impl Connection {
         self.accept(id, "unsubscribe", channels.iter().map(Channel::name).collect());
     }
 
-    fn resume(
+    async fn resume(
         &mut self,
         id: Option<u64>,
         number: u64,
@@ -387,7 +407,13 @@ impl Connection {
         let resumed = same && self.data.accounts.resume(live, account, own, number, &self.outbox);
         if !resumed {
             self.send(&Message::Resync { account_sequence: number });
-            self.data.accounts.listen(live, account, own, &self.outbox);
+            let (until, sequence) = self.data.accounts.listen(live, account, own, &self.outbox);
+            // A number of another journal, or one that was never given, says nothing about what was missed.
+            if same && number < until && own.has(Own::Fills) {
+                let missed = (number, until);
+                let text = missed::fills(&self.app, account, missed, sequence).await;
+                self.outbox.send(text);
+            }
         }
         self.channels.extend(channels);
     }

@@ -6,6 +6,8 @@ use wire::body;
 use wire::enums::{Interval, MarketState};
 use wire::time::Timestamp;
 
+use super::missed::NumberedFill;
+
 /// What a client may say.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(tag = "op", rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
@@ -212,6 +214,17 @@ pub enum Message<'a> {
     Resync {
         /// What was asked for.
         account_sequence: u64,
+    },
+    /// The fills between the last change that a client has seen and the snapshot after a `resync`.
+    MissedFills {
+        /// The account sequence after which they begin.
+        after: u64,
+        /// The account sequence of the snapshot.
+        until: u64,
+        /// Whether these are all; if not, the others are under `GET /api/v1/fills`.
+        complete: bool,
+        /// The fills, oldest first.
+        fills: Vec<NumberedFill>,
     },
     /// The access token's time is over: the private channels are closed until the next `auth`.
     AuthExpired {},

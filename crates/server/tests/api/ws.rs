@@ -19,6 +19,7 @@ pub const CASES: &[Case] = &[
     ("public_channels_tell_what_happens", public_channels_tell_what_happens),
     ("an_account_hears_every_change_once", an_account_hears_every_change_once),
     ("a_broken_connection_is_resumed_without_a_gap", a_broken_connection_is_resumed_without_a_gap),
+    ("what_is_not_kept_any_more_is_read_back", what_is_not_kept_any_more_is_read_back),
     ("private_channels_need_a_token", private_channels_need_a_token),
     ("a_session_that_ends_ends_its_channels", a_session_that_ends_ends_its_channels),
     ("a_client_is_kept_within_its_limits", a_client_is_kept_within_its_limits),
@@ -350,6 +351,29 @@ fn a_broken_connection_is_resumed_without_a_gap(world: &World) {
     let order = user.limit("buy", "47002.00", "0.01");
     let heard = changes_until(&mut quiet, &order["id"], "open");
     assert!(heard.iter().all(|change| change["channel"] == "orders" && number(change) > now));
+}
+
+/// Another server has kept nothing of the account: it says `resync`, and the fills that were missed.
+fn what_is_not_kept_any_more_is_read_back(world: &World) {
+    let (user, other) = (world.funded("10000.00", "0"), world.funded("0", "1"));
+    let mut client = Client::signed_in(&user);
+    client.subscribe(&OWN);
+    let seen = number(&client.next_of("accountSnapshot"));
+    drop(client);
+    other.limit("sell", "50000.00", "0.01");
+    let bought = user.limit("buy", "50000.00", "0.01");
+    let mut moved = user.clone();
+    moved.address = world.serve(config());
+    let mut again = Client::signed_in(&moved);
+    again.send(&json!({ "op": "resume", "accountSequence": seen }));
+    again.next_of("resync");
+    let until = number(&again.next_of("accountSnapshot"));
+    let missed = again.next_of("missedFills");
+    assert_eq!((&missed["after"], &missed["until"]), (&json!(seen), &json!(until)));
+    assert_eq!(missed["complete"], true);
+    assert_eq!(missed["fills"].as_array().map(Vec::len), Some(1), "{missed}");
+    assert_eq!(missed["fills"][0]["orderId"], bought["id"]);
+    assert!((seen + 1..=until).contains(&number(&missed["fills"][0])), "{missed}");
 }
 
 fn private_channels_need_a_token(world: &World) {
