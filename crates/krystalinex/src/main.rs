@@ -1,5 +1,8 @@
 //! The exchange in one binary: its roles and its tools.
-#![expect(unreachable_pub, reason = "nothing of a binary can be reached from outside; `pub` says what a module is for")]
+#![expect(
+    unreachable_pub,
+    reason = "nothing of a binary can be reached from outside; `pub` says what a module is for"
+)]
 
 mod banner;
 mod bench;
