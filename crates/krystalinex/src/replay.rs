@@ -45,7 +45,7 @@ pub(crate) struct Args {
     /// Writes the fills as CSV: seq,maker_order_id,price,quantity.
     #[arg(long, value_name = "OUT.csv")]
     fills: Option<PathBuf>,
-    /// Writes the book at the end as JSON: {"bids":[[price,quantity],…],"asks":[…]}, best first.
+    /// Writes the book at the end as JSON: `bids` and `asks`, best first, each level a pair of price and quantity.
     #[arg(long, value_name = "OUT.json")]
     book: Option<PathBuf>,
     /// Levels of each side in the book file; all where it is not given.

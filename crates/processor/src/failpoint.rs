@@ -1,7 +1,7 @@
 //! Named points where a test makes the sequencer fail. Without the feature `failpoints` they are nothing.
 //!
 //! `KX_FAILPOINTS` names them: `after_append=abort:3;before_ack=pause` aborts the process at the third pass of
-//! the one and stops for ever at the other. Tests inside the process use [`set`].
+//! the one and stops for ever at the other. Tests inside the process use `set`.
 
 #[cfg(feature = "failpoints")]
 mod on {
