@@ -1,6 +1,6 @@
 //! The commands' queue and the journal's fan-out, as traits, and an implementation inside one process.
 //!
-//! Invariants that every implementation keeps, and that [`suite`] tests:
+//! Invariants that every implementation keeps, and that `suite` tests:
 //! - Messages come out in the order in which they went in. One consumer is active at a time; another waits.
 //! - What was taken but not acknowledged comes out again, in order and before anything else, when its consumer is gone.
 //! - An outcome of [`PublishOutcome::Confirmed`] means that the message is in the queue; `Unroutable` means that it is
