@@ -20,8 +20,8 @@ const MARKETS: [&str; 4] = ["BTC/USD", "ETH/USD", "BTC/USDT", "ETH/USDT"];
 const SCRIPT_ORDERS: usize = 128;
 /// Users that share the hot wallet.
 const HOT_USERS: u64 = 32;
-/// What each account has of each asset, in ledger units: ten million whole.
-const FUNDS: Amount = Amount::new(1_000_000_000_000_000);
+/// What each account has of each asset, in ledger units: ten thousand million whole, which no load uses up.
+const FUNDS: Amount = Amount::new(1_000_000_000_000_000_000);
 
 /// A user of the exchange.
 #[derive(Clone, Copy, Debug)]
@@ -149,9 +149,11 @@ pub(crate) fn scripts(
                 (buyer, "buy", 5_000_000 + random.below(20)),
                 (seller, "sell", 5_000_000 - random.below(20)),
             ] {
+                // A hot wallet that met its own orders and gave way would fill the book with them.
                 let body = format!(
                     "{{\"market\":\"{market}\",\"side\":\"{side}\",\"orderType\":\"limit\",\
-                     \"price\":\"{}.{:02}\",\"quantity\":\"{}.{:04}\"}}",
+                     \"price\":\"{}.{:02}\",\"quantity\":\"{}.{:04}\",\
+                     \"selfTradePrevention\":\"cancel_oldest\"}}",
                     ticks / 100,
                     ticks % 100,
                     lots / 10_000,
