@@ -105,11 +105,11 @@ impl Session {
             .await?
             .ok_or_else(|| StoreError::Schema("there are no projections to write".to_owned()))?;
         let (name, sequence): (String, i64) = (found.get(0), found.get(1));
-        // What a crash takes from the end is written again from the journal, so nothing waits for the disk here.
+        // Commits wait for the disk: a writer that goes on after a crash of the database alone has nothing left in its
+        // hands from before it, so the progress must never fall back under it.
         connection
             .query_one(
-                "SELECT set_config('search_path', quote_ident($1) || ', public', false),
-                        set_config('synchronous_commit', 'off', false)",
+                "SELECT set_config('search_path', quote_ident($1) || ', public', false)",
                 &[&name],
             )
             .await?;
