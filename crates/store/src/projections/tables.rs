@@ -1,6 +1,6 @@
 //! Writes what a run of batches changes, table by table.
 
-use engine::{AssetConfig, MarketConfig};
+use engine::{AssetConfig, MarketConfig, Reject};
 use units::{CommandId, MarketId, ReferenceHash};
 use uuid::Uuid;
 
@@ -301,6 +301,14 @@ async fn candles(write: &Write<'_>, rows: &Rows<'_>) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// The status of what is done at once or refused, and why it was refused.
+fn outcome(done: &'static str, rejected: Option<Reject>) -> (&'static str, Option<&'static str>) {
+    rejected.map_or((done, None), |reject| {
+        let (status, reason) = refusal(reject);
+        (status, Some(reason))
+    })
+}
+
 async fn deposits(
     write: &Write<'_>,
     rows: &[&Deposit],
@@ -309,12 +317,7 @@ async fn deposits(
     if rows.is_empty() {
         return Ok(());
     }
-    let outcome = |row: &&Deposit| {
-        row.rejected.map_or(("credited", None), |reject| {
-            let (status, reason) = refusal(reject);
-            (status, Some(reason))
-        })
-    };
+    let outcome = |row: &&Deposit| outcome("credited", row.rejected);
     write
         .execute(
             statement,
@@ -343,12 +346,7 @@ async fn transfers(
     if rows.is_empty() {
         return Ok(());
     }
-    let outcome = |row: &&Transfer| {
-        row.rejected.map_or(("completed", None), |reject| {
-            let (status, reason) = refusal(reject);
-            (status, Some(reason))
-        })
-    };
+    let outcome = |row: &&Transfer| outcome("completed", row.rejected);
     write
         .execute(
             statement,
