@@ -40,7 +40,10 @@ fn a_node_is_killed_and_stopped_and_comes_back_with_what_it_had() {
     broker.kill();
     assert!(!broker.is_running());
     wait_until_silent(port);
-    assert!(matches!(broker.ctl(&["list_vhosts"]), Err(BrokerError::Control { .. })), "nobody there");
+    assert!(
+        matches!(broker.ctl(&["list_vhosts"]), Err(BrokerError::Control { .. })),
+        "nobody there"
+    );
 
     broker.start_again().expect("it starts again on its port");
     assert_ne!(broker.pid(), first);
