@@ -12,7 +12,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use server::{JwtSecret, Mode};
+use server::{JwtSecret, Mode, ServerConfig};
 use store::{DbConfig, Secret};
 use telemetry::LogFormat;
 
@@ -59,7 +59,7 @@ pub struct Config {
     /// The database.
     pub database: Database,
     /// The broker; `None`: the queue is inside the process.
-    pub rabbitmq_url: Option<Secret>,
+    pub rabbitmq: Option<queue::Address>,
     /// Where everything of an embedded exchange is.
     pub data_dir: PathBuf,
     /// The file of the markets; `None`: the built-in one.
@@ -85,6 +85,18 @@ impl Config {
     #[must_use]
     pub fn server_address(&self) -> SocketAddr {
         SocketAddr::new(self.listen, self.port)
+    }
+
+    /// Returns what a server is told.
+    #[must_use]
+    pub fn for_server(&self, jwt_secret: JwtSecret) -> ServerConfig {
+        let mut config = ServerConfig::new(jwt_secret);
+        config.listen = self.server_address();
+        config.mode = self.mode;
+        config.tls = self.tls;
+        config.trusted_proxies.clone_from(&self.trusted_proxies);
+        config.cors_origins.clone_from(&self.cors_origins);
+        config
     }
 
     /// Returns where the payment processor listens.
@@ -289,7 +301,7 @@ fn build(
         inbox_port: (reader.port("INBOX_PORT"), reader.is_given("INBOX_PORT")),
         jwt_secret,
         database,
-        rabbitmq_url: rabbitmq_url(role, &mut reader),
+        rabbitmq: rabbitmq(role, &mut reader),
         data_dir,
         markets: reader.text("KX_MARKETS").map(PathBuf::from),
         log: reader.text_or_default("KX_LOG"),
@@ -407,21 +419,25 @@ fn database(role: Role, data_dir: &Path, reader: &mut Reader<'_>) -> Database {
     })
 }
 
-fn rabbitmq_url(role: Role, reader: &mut Reader<'_>) -> Option<Secret> {
+fn rabbitmq(role: Role, reader: &mut Reader<'_>) -> Option<queue::Address> {
     let alone = matches!(role, Role::Server | Role::PaymentProcessor);
-    let url = reader.text("RABBITMQ_URL");
-    match &url {
-        None if alone => reader.faults.push(
-            "RABBITMQ_URL: it is not set, and a role that is started alone needs a broker; \
-             `krystalinex up` runs everything in one process without one"
-                .to_owned(),
-        ),
-        Some(url) if !url.starts_with("amqp://") && !url.starts_with("amqps://") => {
-            reader.faults.push("RABBITMQ_URL: it must begin with amqp:// or amqps://".to_owned());
+    let Some(url) = reader.text("RABBITMQ_URL") else {
+        if alone {
+            reader.faults.push(
+                "RABBITMQ_URL: it is not set, and a role that is started alone needs a broker; \
+                 `krystalinex up` runs everything in one process without one"
+                    .to_owned(),
+            );
         }
-        _ => {}
+        return None;
+    };
+    match queue::Address::parse(&url) {
+        Ok(address) => Some(address),
+        Err(error) => {
+            reader.faults.push(format!("RABBITMQ_URL: {error}"));
+            None
+        }
     }
-    url.map(Secret::new)
 }
 
 /// `$XDG_DATA_HOME/krystalinex`, else `~/.local/share/krystalinex`.

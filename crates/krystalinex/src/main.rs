@@ -19,6 +19,7 @@ mod process;
 mod projections;
 mod replay;
 mod roles;
+mod transport;
 mod up;
 mod verify;
 mod waiting;

@@ -16,9 +16,10 @@ mod sequencer;
 mod standby;
 mod status;
 mod takeover;
+mod turns;
 
 pub use error::ProcessorError;
 pub use genesis::Genesis;
 pub use health::health_router;
-pub use sequencer::{Config, run};
 pub use status::Status;
+pub use turns::{Config, Parts, run};

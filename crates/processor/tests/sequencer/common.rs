@@ -9,7 +9,7 @@ use engine::{
 };
 use follower::{FollowError, Follower, HEAD, Live};
 use journal::Message;
-use processor::{Config, Genesis, ProcessorError, Status};
+use processor::{Config, Genesis, Parts, ProcessorError, Status};
 use queue::{CommandPublisher, InProcessFanOut, InProcessQueue, PublishOutcome};
 use store::Db;
 use store::cluster::Throwaway;
@@ -84,15 +84,14 @@ impl Stand {
     pub(crate) fn sequencer(&self, production: bool) -> JoinHandle<Result<(), ProcessorError>> {
         let config =
             Config { owner: "test".to_owned(), commands_max: 64, genesis: genesis(), production };
-        let queue = self.queue.clone();
-        tokio::spawn(processor::run(
-            self.db.clone(),
-            config,
-            move || Box::new(queue.consumer()),
-            Arc::new(self.fan_out.clone()),
-            Arc::clone(&self.status),
-            self.stop.clone(),
-        ))
+        let parts = Parts {
+            db: self.db.clone(),
+            source: Arc::new(self.queue.clone()),
+            fan_out: Arc::new(self.fan_out.clone()),
+            live: None,
+            status: Arc::clone(&self.status),
+        };
+        tokio::spawn(processor::run(parts, config, self.stop.clone()))
     }
 
     pub(crate) async fn started(&self) -> JoinHandle<Result<(), ProcessorError>> {
@@ -117,7 +116,7 @@ impl Stand {
     }
 
     pub(crate) async fn publish(&self, message: &Message) {
-        assert_eq!(self.queue.publish(message.encode().into()).await, PublishOutcome::Confirmed);
+        assert_eq!(self.queue.publish(message.encode().into(), 0).await, PublishOutcome::Confirmed);
     }
 
     /// Sends a command and waits for its outcome.

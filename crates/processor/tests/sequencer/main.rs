@@ -146,7 +146,7 @@ async fn what_cannot_be_decided_is_put_aside_with_its_reason() {
     let mut internal = stand.message(502, Action::Tick);
     internal.command.origin = Origin::Internal;
     let bad = Bytes::from_static(b"{\"not\": \"a command\"}");
-    assert_eq!(stand.queue.publish(bad.clone()).await, PublishOutcome::Confirmed);
+    assert_eq!(stand.queue.publish(bad.clone(), 0).await, PublishOutcome::Confirmed);
     stand.publish(&elsewhere).await;
     stand.publish(&internal).await;
     // A neighbour is not affected.

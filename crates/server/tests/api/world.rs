@@ -10,7 +10,7 @@ use std::time::Duration;
 use engine::{AssetConfig, Limits, MarketConfig, Settings};
 use follower::{Follower, Live};
 use processor::{Genesis, Status};
-use queue::{CommandConsumer, CommandPublisher, InProcessFanOut, InProcessQueue};
+use queue::{CommandPublisher, InProcessFanOut, InProcessQueue};
 use serde_json::{Value, json};
 use server::mail::Inbox;
 use server::{App, JwtSecret, Parts, PasswordCost, RateLimits, ServerConfig, SystemClock};
@@ -363,13 +363,18 @@ fn sequencer(
         genesis: genesis(),
         production: false,
     };
-    let queue = queue.clone();
-    let consumer = move || Box::new(queue.consumer()) as Box<dyn CommandConsumer>;
+    let parts = processor::Parts {
+        db: Db::lazy(db),
+        source: Arc::new(queue.clone()),
+        fan_out: Arc::new(fan_out),
+        live: None,
+        status: Arc::new(Status::default()),
+    };
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.expect("a runtime can be made");
-        let status = Arc::new(Status::default());
-        let run = processor::run(Db::lazy(db), config, consumer, Arc::new(fan_out), status, stop);
-        runtime.block_on(run).expect("the sequencer ends when it is told to");
+        runtime
+            .block_on(processor::run(parts, config, stop))
+            .expect("the sequencer ends when it is told to");
     });
 }
