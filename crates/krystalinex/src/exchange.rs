@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
-use follower::{FollowError, Follower, Live};
+use follower::{FollowError, Follower, Hold, Live};
 use processor::{Genesis, ProcessorError, Status};
 use queue::{CommandConsumer, CommandPublisher as _, InProcessFanOut, InProcessQueue};
 use store::{Db, DbConfig};
@@ -17,8 +17,6 @@ use telemetry::Metric;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-
-use crate::projections::open_projections;
 
 /// Messages that the in-process queue holds; one is at most a kilobyte, and mostly a tenth of it.
 const QUEUE_MESSAGES_MAX: usize = 65_536;
@@ -65,7 +63,7 @@ impl Exchange {
     ///
     /// # Errors
     ///
-    /// The journal or the projections cannot be read.
+    /// The journal cannot be read.
     pub async fn start(db: Db, settings: Settings, status: Arc<Status>) -> anyhow::Result<Self> {
         let queue = InProcessQueue::new(QUEUE_MESSAGES_MAX);
         let fan_out = InProcessFanOut::new(FAN_OUT_ROWS_MAX);
@@ -82,26 +80,19 @@ impl Exchange {
             sequencer_stop.clone(),
         )?;
 
-        let projections = match settings.projections {
-            true => Some(open_projections(&db).await?),
-            false => None,
-        };
-        let at_most = projections.as_ref().map_or(follower::HEAD, |(_, _, progress)| *progress);
-        let mut follower = Follower::load(db.clone(), subscriber, at_most).await?;
+        let follower = Follower::load(db.clone(), subscriber).await?;
         let live = follower.live();
         let (follower_stop, projections_stop) =
             (CancellationToken::new(), CancellationToken::new());
-        let projections = projections.map(|(feed, writer, _)| {
-            let task = tokio::spawn(writer.run(Arc::clone(&live), projections_stop.clone()));
-            (feed, task)
+        let projections = settings.projections.then(|| {
+            tokio::spawn(follower::share_projections(
+                db.clone(),
+                Arc::clone(&live),
+                follower.feeds(),
+                Hold::All,
+                projections_stop.clone(),
+            ))
         });
-        let projections = match projections {
-            Some((feed, task)) => {
-                follower = follower.with_projections(feed);
-                Some(task)
-            }
-            None => None,
-        };
         let snapshots = follower::take_snapshots(
             db.clone(),
             Arc::clone(&live),
@@ -168,7 +159,7 @@ impl Exchange {
         }
         self.follow_the_last_rows().await;
         self.follower_stop.cancel();
-        // The follower takes the feed with it, and the writer ends when it has written what was in it.
+        // The follower takes the feeds with it, and the writers end when they have written what was in them.
         if tokio::time::timeout(STOP_MAX, &mut self.follower).await.is_err() {
             self.follower.abort();
             let _ = (&mut self.follower).await;
