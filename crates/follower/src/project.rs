@@ -173,7 +173,9 @@ pub(crate) async fn run(shared: Shared, mut workers: Vec<Worker>) {
     }
     while let Some(ended) = running.join_next().await {
         if ended.is_err() {
-            tracing::error!("a writer of the projections has panicked; all that began with it begin anew");
+            tracing::error!(
+                "a writer of the projections has panicked; all that began with it begin anew"
+            );
             return;
         }
     }

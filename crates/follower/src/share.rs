@@ -108,9 +108,9 @@ impl Crews {
             held.iter().copied().filter(|part| !self.parts.contains_key(part)).collect();
         if !new.is_empty() {
             let stops: Vec<_> = new.iter().map(|part| (*part, CancellationToken::new())).collect();
-            let workers = stops.iter().map(|(part, stop)| {
-                Worker::new(self.shared.clone(), *part, stop.clone())
-            });
+            let workers = stops
+                .iter()
+                .map(|(part, stop)| Worker::new(self.shared.clone(), *part, stop.clone()));
             let crew = run(self.shared.clone(), workers.collect());
             let id = self.running.spawn(crew).id();
             self.parts.extend(stops.into_iter().map(|(part, stop)| (part, (id, stop))));

@@ -25,7 +25,9 @@ pub async fn renew(db: &Db, holder: &str, role: &str) -> Result<Vec<Part>, Store
         Part::of_name(name)
             .ok_or_else(|| StoreError::Corrupt(format!("a lease of no part: {name}")))
     };
-    found.iter().map(|row| part(row.get(0))).collect()
+    let mut held: Vec<Part> = found.iter().map(|row| part(row.get(0))).collect::<Result<_, _>>()?;
+    held.sort();
+    Ok(held)
 }
 
 /// Gives up all leases of a process that is about to end, and forgets it.

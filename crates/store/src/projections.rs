@@ -118,7 +118,8 @@ impl Projector {
 
     async fn session(&mut self) -> Result<&mut Session, StoreError> {
         if self.session.as_ref().is_none_or(Session::is_closed) {
-            self.session = Some(Session::open(&self.db, self.part, self.generation.as_deref()).await?);
+            self.session =
+                Some(Session::open(&self.db, self.part, self.generation.as_deref()).await?);
         }
         Ok(self.session.as_mut().expect("the session was opened above"))
     }

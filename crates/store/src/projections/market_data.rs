@@ -69,7 +69,12 @@ async fn rare(
     Ok(())
 }
 
-async fn asset(write: &Write<'_>, statements: &Statements, config: &AssetConfig, at: At) -> Result<(), StoreError> {
+async fn asset(
+    write: &Write<'_>,
+    statements: &Statements,
+    config: &AssetConfig,
+    at: At,
+) -> Result<(), StoreError> {
     let (scale, transfer_scale) = (i32::from(config.scale), i32::from(config.transfer_scale));
     let sequence = to_i64(at.sequence.get())?;
     let symbol: &str = &config.symbol;
@@ -77,7 +82,12 @@ async fn asset(write: &Write<'_>, statements: &Statements, config: &AssetConfig,
     Ok(())
 }
 
-async fn market(write: &Write<'_>, statements: &Statements, config: &MarketConfig, at: At) -> Result<(), StoreError> {
+async fn market(
+    write: &Write<'_>,
+    statements: &Statements,
+    config: &MarketConfig,
+    at: At,
+) -> Result<(), StoreError> {
     let symbol: &str = &config.symbol;
     write
         .execute(
@@ -103,7 +113,11 @@ async fn market(write: &Write<'_>, statements: &Statements, config: &MarketConfi
     Ok(())
 }
 
-async fn trades(write: &Write<'_>, statements: &Statements, rows: &Rows<'_>) -> Result<(), StoreError> {
+async fn trades(
+    write: &Write<'_>,
+    statements: &Statements,
+    rows: &Rows<'_>,
+) -> Result<(), StoreError> {
     let mut copy = Copy::new();
     for (command, trade) in &rows.trades {
         copy.row(21);
@@ -132,7 +146,11 @@ async fn trades(write: &Write<'_>, statements: &Statements, rows: &Rows<'_>) -> 
     copy.send(&write.transaction, &statements.trades).await
 }
 
-async fn candles(write: &Write<'_>, statements: &Statements, rows: &Rows<'_>) -> Result<(), StoreError> {
+async fn candles(
+    write: &Write<'_>,
+    statements: &Statements,
+    rows: &Rows<'_>,
+) -> Result<(), StoreError> {
     if rows.candles.is_empty() {
         return Ok(());
     }

@@ -69,7 +69,11 @@ pub(super) async fn write(
     transfers(write, &refused, &statements.refused_transfers).await
 }
 
-async fn accounts(write: &Write<'_>, statements: &Statements, rows: &Rows<'_>) -> Result<(), StoreError> {
+async fn accounts(
+    write: &Write<'_>,
+    statements: &Statements,
+    rows: &Rows<'_>,
+) -> Result<(), StoreError> {
     let rows: Vec<_> = rows.accounts.iter().collect();
     if rows.is_empty() {
         return Ok(());
@@ -111,7 +115,11 @@ async fn rare(
     Ok(())
 }
 
-async fn request(write: &Write<'_>, statements: &Statements, request: &Request) -> Result<(), StoreError> {
+async fn request(
+    write: &Write<'_>,
+    statements: &Statements,
+    request: &Request,
+) -> Result<(), StoreError> {
     let (statement, status, reason) = match request.rejected {
         None => (&statements.requests, "requested", None),
         Some(reject) => {
@@ -138,7 +146,11 @@ async fn request(write: &Write<'_>, statements: &Statements, request: &Request) 
     Ok(())
 }
 
-async fn postings(write: &Write<'_>, statements: &Statements, rows: &Rows<'_>) -> Result<(), StoreError> {
+async fn postings(
+    write: &Write<'_>,
+    statements: &Statements,
+    rows: &Rows<'_>,
+) -> Result<(), StoreError> {
     let mut copy = Copy::new();
     for (sequence, at, posting) in &rows.postings {
         copy.row(11);
@@ -165,7 +177,11 @@ async fn postings(write: &Write<'_>, statements: &Statements, rows: &Rows<'_>) -
     copy.send(&write.transaction, &statements.postings).await
 }
 
-async fn balances(write: &Write<'_>, statements: &Statements, rows: &Rows<'_>) -> Result<(), StoreError> {
+async fn balances(
+    write: &Write<'_>,
+    statements: &Statements,
+    rows: &Rows<'_>,
+) -> Result<(), StoreError> {
     let rows: Vec<_> = rows.balances.values().collect();
     if rows.is_empty() {
         return Ok(());

@@ -148,11 +148,7 @@ impl<'a> Orders<'a> {
         Ok(())
     }
 
-    async fn write(
-        &self,
-        write: &Write<'_>,
-        statement: &Statement,
-    ) -> Result<(), StoreError> {
+    async fn write(&self, write: &Write<'_>, statement: &Statement) -> Result<(), StoreError> {
         if self.id.is_empty() {
             return Ok(());
         }

@@ -84,8 +84,7 @@ pub(super) async fn create(
     let transaction = connection.transaction().await?;
     transaction.execute("SELECT projection_tables_create($1)", &[&generation]).await?;
     let parts = Part::ALL.map(Part::name);
-    let text =
-        "INSERT INTO projection_parts (generation, part) SELECT $1, part FROM unnest($2::text[]) part";
+    let text = "INSERT INTO projection_parts (generation, part) SELECT $1, part FROM unnest($2::text[]) part";
     transaction.execute(text, &[&generation, &parts.as_slice()]).await?;
     transaction.commit().await?;
     Ok(())
@@ -131,7 +130,8 @@ async fn locked_progress(
     transaction: &Transaction<'_>,
     generation: &str,
 ) -> Result<Sequence, StoreError> {
-    let text = "SELECT sequence FROM projection_parts WHERE generation = $1 ORDER BY part FOR UPDATE";
+    let text =
+        "SELECT sequence FROM projection_parts WHERE generation = $1 ORDER BY part FOR UPDATE";
     let mut furthest = 0;
     for row in transaction.query(text, &[&generation]).await? {
         furthest = furthest.max(to_u64(row.get(0))?);

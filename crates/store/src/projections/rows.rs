@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use engine::{
-    AccountFlags, Action, AssetConfig, BalanceEffect, Event, MarketConfig, MarketState,
-    NewOrder, OrderStatus, OrderView, PostingEffect, Reject, Trade, WithdrawalView,
+    AccountFlags, Action, AssetConfig, BalanceEffect, Event, MarketConfig, MarketState, NewOrder,
+    OrderStatus, OrderView, PostingEffect, Reject, Trade, WithdrawalView,
 };
 use journal::{Applied, Entry};
 use units::{

@@ -6,8 +6,8 @@ use uuid::Uuid;
 use super::rows::Rows;
 use super::session::Write;
 use super::{Part, market_data, money, orders};
-use crate::{Connection, StoreError};
 use crate::numbers::to_i64;
+use crate::{Connection, StoreError};
 
 /// The statements that write one part, prepared.
 #[derive(Debug)]
@@ -46,7 +46,10 @@ pub(super) fn column<R, T>(rows: &[R], value: impl FnMut(&R) -> T) -> Vec<T> {
 }
 
 /// The same, where a value may be beyond what the column holds.
-pub(super) fn checked<R>(rows: &[R], mut value: impl FnMut(&R) -> u64) -> Result<Vec<i64>, StoreError> {
+pub(super) fn checked<R>(
+    rows: &[R],
+    mut value: impl FnMut(&R) -> u64,
+) -> Result<Vec<i64>, StoreError> {
     rows.iter().map(|row| to_i64(value(row))).collect()
 }
 
