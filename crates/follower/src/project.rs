@@ -47,42 +47,63 @@ impl Shared {
         Self { db, live, feeds, standings: Arc::default() }
     }
 
-    /// Notes where a part stands, `None`: somebody else writes it. Whoever waits for the projections hears of the slowest,
-    /// if this process writes them all.
-    pub(crate) fn mark(&self, part: Part, standing: Option<Sequence>) {
+    /// Notes that this process does not write a part any more. Its worker was told to stop before.
+    pub(crate) fn forget(&self, part: Part) {
         let mut standings = self.standings.lock();
-        standings[part as usize] = standing;
-        let all: Option<Vec<Sequence>> = standings.iter().copied().collect();
+        standings[part as usize] = None;
+        self.show(*standings);
+    }
+
+    /// Tells whoever waits for the projections where the slowest part is, if this process writes them all.
+    fn show(&self, standings: [Option<Sequence>; 3]) {
+        let all: Option<Vec<Sequence>> = standings.into_iter().collect();
         let slowest = all.and_then(|all| all.into_iter().min());
         self.live.mark_projected(slowest.unwrap_or(Sequence::new(0)));
     }
+}
 
-    /// Notes that a part has rows up to this one.
-    fn written(&self, part: Part, sequence: Sequence, time: Option<Time>, rows: u64) {
-        self.mark(part, Some(sequence));
-        let labels = [part.name()];
+/// A part, and who is to write it.
+#[derive(Clone)]
+struct Task {
+    shared: Shared,
+    part: Part,
+    stop: CancellationToken,
+}
+
+impl Task {
+    /// Notes that the part has rows up to this one, of which so many were written now.
+    fn written(&self, sequence: Sequence, rows: u64) {
+        let mut standings = self.shared.standings.lock();
+        // Under the lock: what somebody else writes from now on is not noted again.
+        if self.stop.is_cancelled() {
+            return;
+        }
+        standings[self.part as usize] = Some(sequence);
+        self.shared.show(*standings);
+        drop(standings);
+        let labels = [self.part.name()];
         #[expect(
             clippy::cast_precision_loss,
             reason = "a gauge is a float, and 2^53 rows are not reached"
         )]
         telemetry::set_labelled(Metric::ProjectionSequence, &labels, sequence.get() as f64);
-        if let Some(time) = time {
-            let now = self.live.read(engine::State::time);
-            let lag = Duration::from_micros(now.micros_since(time));
-            telemetry::set_labelled(Metric::ProjectionLag, &labels, lag.as_secs_f64());
-        }
         telemetry::add_labelled(Metric::ProjectionRows, &labels, rows);
+    }
+
+    /// Notes the journal time of the last row that was written.
+    fn lag(&self, time: Time) {
+        let now = self.shared.live.read(engine::State::time);
+        let lag = Duration::from_micros(now.micros_since(time)).as_secs_f64();
+        telemetry::set_labelled(Metric::ProjectionLag, &[self.part.name()], lag);
     }
 }
 
 /// Writes one part until it is told to stop, or its feed has ended.
 pub(crate) struct Worker {
-    shared: Shared,
-    part: Part,
+    task: Task,
     projector: Projector,
     /// How far the part is, as far as this worker knows.
     standing: Sequence,
-    stop: CancellationToken,
 }
 
 /// Why a worker writes no more from its feed.
@@ -96,12 +117,12 @@ enum End {
 impl Worker {
     pub(crate) fn new(shared: Shared, part: Part, stop: CancellationToken) -> Self {
         let projector = Projector::new(shared.db.clone(), part);
-        Self { shared, part, projector, standing: Sequence::new(0), stop }
+        Self { task: Task { shared, part, stop }, projector, standing: Sequence::new(0) }
     }
 
     async fn run(mut self, mut feed: Feed) {
         loop {
-            let stop = self.stop.clone();
+            let stop = self.task.stop.clone();
             let ended = tokio::select! {
                 biased;
                 // A transaction that is dropped in the middle is undone, or done as a whole: the next one asks.
@@ -114,7 +135,7 @@ impl Worker {
                 End::Gap => {}
             }
             tokio::time::sleep(RETRY_MIN).await;
-            let feeds = catch_up(&self.shared.clone(), std::slice::from_mut(&mut self)).await;
+            let feeds = catch_up(&self.task.shared.clone(), std::slice::from_mut(&mut self)).await;
             match feeds.into_iter().next() {
                 Some(next) => feed = next,
                 None => return,
@@ -149,12 +170,14 @@ impl Worker {
                     telemetry::observe(Metric::ProjectionDuration, begun.elapsed());
                     let rows = sequence.get().saturating_sub(self.standing.get());
                     self.standing = sequence;
-                    let time = batches.last().map(|applied| applied.batch.time);
-                    self.shared.written(self.part, sequence, time, rows);
+                    self.task.written(sequence, rows);
+                    if let Some(last) = batches.last() {
+                        self.task.lag(last.batch.time);
+                    }
                     return true;
                 }
                 Err(error @ StoreError::Corrupt(_)) => {
-                    let part = self.part.name();
+                    let part = self.task.part.name();
                     tracing::warn!(part, reason = %error, "the projections are read from the journal");
                     return false;
                 }
@@ -184,7 +207,8 @@ pub(crate) async fn run(shared: Shared, mut workers: Vec<Worker>) {
 /// Brings parts so near to the followed state that feeds take over, and returns these in the order of the workers. None:
 /// all of them were told to stop.
 async fn catch_up(shared: &Shared, workers: &mut [Worker]) -> Vec<Feed> {
-    let stops: Vec<CancellationToken> = workers.iter().map(|worker| worker.stop.clone()).collect();
+    let stops: Vec<CancellationToken> =
+        workers.iter().map(|worker| worker.task.stop.clone()).collect();
     let stopped = async {
         join_all(stops.iter().map(CancellationToken::cancelled)).await;
     };
@@ -213,7 +237,7 @@ async fn try_catch_up(shared: &Shared, workers: &mut [Worker]) -> Result<Vec<Fee
     let mut slowest = Sequence::new(u64::MAX);
     for worker in workers.iter_mut() {
         worker.standing = worker.projector.progress().await?;
-        shared.written(worker.part, worker.standing, None, 0);
+        worker.task.written(worker.standing, 0);
         slowest = slowest.min(worker.standing);
     }
     let attach = |count| (0..count).map(|_| shared.feeds.attach()).collect::<Vec<_>>();
@@ -227,29 +251,30 @@ async fn try_catch_up(shared: &Shared, workers: &mut [Worker]) -> Result<Vec<Fee
     let recovered = load_snapshot(&shared.db, slowest).await?;
     let mut source = Source::new(shared.db.clone(), recovered.state, recovered.hash);
     while source.sequence().get() + NEAR < live.sequence().get() {
-        source = fill(shared, workers, source, live.sequence()).await?;
+        source = fill(workers, source, live.sequence()).await?;
     }
     let feeds = attach(workers.len());
-    fill(shared, workers, source, live.sequence()).await?;
+    let source = fill(workers, source, live.sequence()).await?;
+    // A large state takes its time to go.
+    drop(tokio::task::spawn_blocking(move || drop(source)));
     Ok(feeds)
 }
 
 /// Writes the journal's rows up to one from a private state.
 async fn fill(
-    shared: &Shared,
     workers: &mut [Worker],
     source: Source,
     until: Sequence,
 ) -> Result<Source, StoreError> {
-    let (mut parts, mut projectors): (Vec<_>, Vec<_>) = workers
+    let (mut tasks, mut projectors): (Vec<_>, Vec<_>) = workers
         .iter_mut()
-        .map(|worker| ((worker.part, &mut worker.standing), &mut worker.projector))
+        .map(|worker| ((worker.task.clone(), &mut worker.standing), &mut worker.projector))
         .unzip();
     let mut show = |progress: Progress| {
-        for (part, standing) in &mut parts {
+        for (task, standing) in &mut tasks {
             let rows = progress.done.get().saturating_sub(standing.get());
             **standing = (**standing).max(progress.done);
-            shared.written(*part, **standing, None, rows);
+            task.written(**standing, rows);
         }
     };
     source.fill(&mut projectors, until, &mut show).await

@@ -102,7 +102,7 @@ impl Crews {
         let lost = self.parts.extract_if(.., |part, _| !held.contains(part));
         for (part, (_, stop)) in lost {
             stop.cancel();
-            self.shared.mark(part, None);
+            self.shared.forget(part);
         }
         let new: Vec<Part> =
             held.iter().copied().filter(|part| !self.parts.contains_key(part)).collect();
