@@ -1,6 +1,6 @@
 //! One process of the exchange: a server or a payment-processor, with its own ways to the database and to the broker.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
@@ -201,17 +201,6 @@ impl Process {
         });
         let values = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
         values.reduce(|sum, value| sum + value)
-    }
-
-    /// Returns what it has logged so far, in bytes: a mark for [`Process::said_since`].
-    pub(crate) fn mark(&self) -> usize {
-        fs::metadata(&self.log).map_or(0, |found| usize::try_from(found.len()).unwrap_or(0))
-    }
-
-    /// Returns what it has logged since a mark.
-    pub(crate) fn said_since(&self, mark: usize) -> String {
-        let text = fs::read(&self.log).unwrap_or_default();
-        String::from_utf8_lossy(text.get(mark..).unwrap_or_default()).into_owned()
     }
 }
 

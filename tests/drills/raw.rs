@@ -15,7 +15,7 @@ const TO_LIVE_MICROS: u64 = 15_000_000;
 pub(crate) struct Maker {
     pub(crate) incarnation: u64,
     pub(crate) seen: u64,
-    time: Time,
+    pub(crate) time: Time,
 }
 
 impl Maker {
