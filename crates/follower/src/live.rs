@@ -121,7 +121,8 @@ impl Live {
         reached(&self.sequence, sequence, limit).await
     }
 
-    /// Returns the last row that this process has seen in the projections; 0 where it does not write them.
+    /// Returns the last row that this process has seen in all parts of the projections; 0 where it does not write them
+    /// all.
     pub fn projected(&self) -> Sequence {
         *self.projected.borrow()
     }

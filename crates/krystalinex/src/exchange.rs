@@ -9,19 +9,17 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
-use follower::{FollowError, Follower, Live};
+use follower::{FollowError, Follower, Hold, Live};
 use processor::{Genesis, ProcessorError, Status};
 use queue::CommandPublisher;
+use server::Mode;
 use store::{Db, DbConfig};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use server::Mode;
-
 use crate::config::Config;
 use crate::markets::Markets;
-use crate::projections::open_projections;
 use crate::transport::Transport;
 
 /// How long following the last rows, projecting them and the last snapshot may each take at shutdown.
@@ -94,7 +92,7 @@ impl Exchange {
     ///
     /// # Errors
     ///
-    /// The journal or the projections cannot be read.
+    /// The journal cannot be read.
     pub async fn start(
         db: Db,
         settings: Settings,
@@ -112,26 +110,25 @@ impl Exchange {
             sequencer = Some(start_sequencer(parts, &settings, sequencer_stop.clone())?);
         }
 
-        let projections = match settings.projections {
-            true => Some(open_projections(&db).await?),
-            false => None,
-        };
-        let at_most = projections.as_ref().map_or(follower::HEAD, |(_, _, progress)| *progress);
-        let mut follower = Follower::load(db.clone(), subscriber, at_most).await?;
+        let follower = Follower::load(db.clone(), subscriber).await?;
         let live = follower.live();
         let (follower_stop, projections_stop) =
             (CancellationToken::new(), CancellationToken::new());
-        let projections = projections.map(|(feed, writer, _)| {
-            let task = tokio::spawn(writer.run(Arc::clone(&live), projections_stop.clone()));
-            (feed, task)
-        });
-        let projections = match projections {
-            Some((feed, task)) => {
-                follower = follower.with_projections(feed);
-                Some(task)
-            }
-            None => None,
+        let hold = match transport.is_shared() {
+            false => Hold::All,
+            true => Hold::Leases {
+                holder: format!("{} {:016x}", settings.owner, rand::random::<u64>()),
+            },
         };
+        let projections = settings.projections.then(|| {
+            tokio::spawn(follower::share_projections(
+                db.clone(),
+                Arc::clone(&live),
+                follower.feeds(),
+                hold,
+                projections_stop.clone(),
+            ))
+        });
         let sequencer = match sequencer {
             Some(sequencer) => sequencer,
             None => {
@@ -208,7 +205,7 @@ impl Exchange {
         }
         self.follow_the_last_rows().await;
         self.follower_stop.cancel();
-        // The follower takes the feed with it, and the writer ends when it has written what was in it.
+        // The follower takes the feeds with it, and the writers end when they have written what was in them.
         if tokio::time::timeout(STOP_MAX, &mut self.follower).await.is_err() {
             self.follower.abort();
             let _ = (&mut self.follower).await;

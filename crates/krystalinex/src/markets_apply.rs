@@ -177,7 +177,7 @@ async fn through_broker(
     let transport = Transport::rabbit(address, "kx-tool", &stop).await?;
     let transport = transport.context("nobody has told it to stop")?;
     let subscriber = transport.subscriber();
-    let follower = Follower::load(opened.db.clone(), subscriber, follower::HEAD).await?;
+    let follower = Follower::load(opened.db.clone(), subscriber).await?;
     let sender = Sender { live: follower.live(), publisher: Arc::clone(&transport.publisher) };
     let following = tokio::spawn(follower.run(stop.clone()));
     let ready = async {

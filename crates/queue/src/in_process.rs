@@ -291,9 +291,6 @@ mod tests {
         async fn subscriber(&self) -> Box<dyn BatchSubscriber> {
             Box::new(InProcessFanOut::subscriber(self))
         }
-        fn rows_max(&self) -> usize {
-            64
-        }
     }
 
     #[tokio::test]
@@ -317,7 +314,27 @@ mod tests {
                 hash: Hash32::default(),
             })
         };
-        suite::fan_out(|| async { InProcessFanOut::new(64) }, row).await;
+        suite::fan_out(&InProcessFanOut::new(64), row).await;
+        a_subscriber_that_does_not_read_hears_of_a_gap(&InProcessFanOut::new(64), row).await;
+    }
+
+    /// And of the newest rows after it; the publisher never waits.
+    async fn a_subscriber_that_does_not_read_hears_of_a_gap(
+        fan_out: &InProcessFanOut,
+        row: impl Fn(u64) -> Arc<Row>,
+    ) {
+        let mut subscriber = fan_out.subscriber();
+        for number in 1..=200 {
+            fan_out.publish(row(number));
+        }
+        let (mut gaps, mut last) = (0, 0);
+        while last < 200 {
+            match subscriber.next().await.expect("the fan-out is open") {
+                Hint::Row(row) => last = row.sequence.get(),
+                Hint::Gap => gaps += 1,
+            }
+        }
+        assert_eq!(gaps, 1, "an overflow is told as a gap");
     }
 
     #[tokio::test]

@@ -9,8 +9,8 @@
 
 mod in_process;
 mod rabbit;
-#[cfg(any(test, feature = "suite"))]
-pub mod suite;
+#[cfg(test)]
+mod suite;
 
 use std::sync::Arc;
 
@@ -19,7 +19,9 @@ use bytes::Bytes;
 use journal::Row;
 
 pub use in_process::{InProcessFanOut, InProcessQueue};
-pub use rabbit::{Address, BadAddress, RabbitFanOut, RabbitPublisher, RabbitQueue};
+pub use rabbit::{
+    Address, BadAddress, RabbitFanOut, RabbitPublisher, RabbitQueue, RabbitSubscriber,
+};
 
 /// Name of the queue of commands.
 pub const ORDERS: &str = "orders";

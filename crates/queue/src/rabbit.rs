@@ -19,5 +19,5 @@ mod topology;
 
 pub use connection::{Address, BadAddress};
 pub use consumer::RabbitQueue;
-pub use fan_out::RabbitFanOut;
+pub use fan_out::{RabbitFanOut, RabbitSubscriber};
 pub use publisher::RabbitPublisher;

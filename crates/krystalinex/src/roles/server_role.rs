@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use follower::{FollowError, Follower, HEAD, Live};
+use follower::{FollowError, Follower, Live};
 use server::mail::Inbox;
 use server::{App, Mode, Parts, ServerConfig, SystemClock};
 use store::Db;
@@ -99,7 +99,7 @@ async fn follow(
     shutdown: &CancellationToken,
 ) -> anyhow::Result<Option<(Arc<Live>, JoinHandle<Result<(), FollowError>>)>> {
     // It listens before the snapshot is read, so that nothing falls between the two.
-    let follower = Follower::load(db.clone(), transport.subscriber(), HEAD).await?;
+    let follower = Follower::load(db.clone(), transport.subscriber()).await?;
     let live = follower.live();
     let following = tokio::spawn(follower.run(stop.clone()));
     while live.incarnation() == 0 || !live.has_caught_up() {

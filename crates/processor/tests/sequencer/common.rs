@@ -7,7 +7,7 @@ use engine::{
     Action, AssetConfig, Command, Event, Limits, MarketConfig, NewOrder, OrderType, Origin,
     SelfTradePrevention, Settings, Side, TimeInForce,
 };
-use follower::{FollowError, Follower, HEAD, Live};
+use follower::{FollowError, Follower, Live};
 use journal::Message;
 use processor::{Config, Genesis, Parts, ProcessorError, Status};
 use queue::{CommandPublisher, InProcessFanOut, InProcessQueue, PublishOutcome};
@@ -70,9 +70,8 @@ impl Stand {
         let db = Db::connect(config).await.expect("it answers");
         store::migrate::run(&db).await.expect("the schema is good");
         let fan_out = InProcessFanOut::new(64);
-        let follower = Follower::load(db.clone(), Box::new(fan_out.subscriber()), HEAD)
-            .await
-            .expect("it is empty");
+        let follower =
+            Follower::load(db.clone(), Box::new(fan_out.subscriber())).await.expect("it is empty");
         let live = follower.live();
         let stop = CancellationToken::new();
         let follower = tokio::spawn(follower.run(stop.clone()));

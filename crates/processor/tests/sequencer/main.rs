@@ -128,7 +128,7 @@ async fn a_deposed_sequencer_stands_by_and_what_it_had_not_committed_comes_again
     assert!(
         stand.journal().await.iter().all(|(_, _, entry)| entry.command.id != CommandId::new(500))
     );
-    assert!(status.is_ready(), "a standby is ready to take over");
+    wait_until("its standby", || status.is_standby() && status.is_ready()).await;
     // The other one stays silent, so it takes the journal back, and the command with it.
     let outcome = waiter.outcome(LIMIT).await.expect("it is decided after all");
     assert!(matches!(outcome.entry().event, Event::OrderPlaced(_)));
@@ -146,7 +146,11 @@ async fn what_cannot_be_decided_is_put_aside_with_its_reason() {
     let mut internal = stand.message(502, Action::Tick);
     internal.command.origin = Origin::Internal;
     let bad = Bytes::from_static(b"{\"not\": \"a command\"}");
-    assert_eq!(stand.queue.publish(bad.clone(), 0).await, PublishOutcome::Confirmed);
+    let whole = Bytes::from(stand.message(505, good.clone()).encode());
+    let strangers = [bad.clone(), whole.slice(..whole.len() - 1), Bytes::from(vec![1; 1_000_000])];
+    for stranger in strangers {
+        assert_eq!(stand.queue.publish(stranger, 0).await, PublishOutcome::Confirmed);
+    }
     stand.publish(&elsewhere).await;
     stand.publish(&internal).await;
     // A neighbour is not affected.
@@ -159,7 +163,10 @@ async fn what_cannot_be_decided_is_put_aside_with_its_reason() {
     assert!(matches!(stand.send(504, good).await, Event::OrderPlaced(_)));
     let dead = stand.queue.dead_letters();
     let reasons: Vec<&str> = dead.iter().map(|(_, reason)| reason.as_str()).collect();
-    assert_eq!(reasons, ["unreadable", "incarnation", "forbidden", "id_reused"]);
+    assert_eq!(
+        reasons,
+        ["unknown_version", "unreadable", "too_long", "incarnation", "forbidden", "id_reused",]
+    );
     assert_eq!(dead[0].0, bad);
     let orders = stand.live.read(|state| state.open_orders(units::AccountId::new(1_000)).count());
     assert_eq!(orders, 2, "503 and 504 stand, each once");

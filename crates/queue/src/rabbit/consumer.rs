@@ -78,7 +78,7 @@ impl CommandSource for RabbitQueue {
 
 /// A consumer of `orders`, with a connection of its own. Dropping it gives back what it had taken and not acknowledged.
 struct RabbitConsumer {
-    /// Closed when the consumer is dropped.
+    /// `None` only while this is dropped.
     connection: Option<Connection>,
     channel: Channel,
     incoming: Consumer,

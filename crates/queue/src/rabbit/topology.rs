@@ -26,13 +26,10 @@ pub(super) async fn declare_queues(connection: &Connection) -> Result<(), QueueE
     orders.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
     orders.insert("x-max-length-bytes".into(), AMQPValue::LongLongInt(ORDERS_BYTES_MAX));
     orders.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
-    // RabbitMQ 4 limits deliveries unless it is told not to; RabbitMQ 3 does not limit them, and does not know the word.
-    let mut unlimited = orders.clone();
-    unlimited.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(-1));
-    match declare(connection, ORDERS, unlimited).await {
-        Err(QueueError::WrongQueue(_)) => declare(connection, ORDERS, orders).await?,
-        declared => declared?,
-    }
+    // No `x-delivery-limit`: RabbitMQ 3 has none unless it is told, and takes -1, RabbitMQ 4's word for none, for a limit
+    // that every message has passed when it comes again. RabbitMQ 4's own limit of 20 is beyond what a command lives to
+    // see; a policy may lift it.
+    declare(connection, ORDERS, orders).await?;
     let mut dead = FieldTable::default();
     dead.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
     dead.insert("x-max-length-bytes".into(), AMQPValue::LongLongInt(DEAD_LETTERS_BYTES_MAX));

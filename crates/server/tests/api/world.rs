@@ -15,7 +15,6 @@ use serde_json::{Value, json};
 use server::mail::Inbox;
 use server::{App, JwtSecret, Parts, PasswordCost, RateLimits, ServerConfig, SystemClock};
 use store::cluster::{Cluster, Options};
-use store::projections::Projector;
 use store::{Db, DbConfig};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
@@ -336,13 +335,16 @@ async fn exchange(
     let fan_out = InProcessFanOut::new(256);
     let subscriber = Box::new(fan_out.subscriber());
     sequencer(cluster.config(), &queue, fan_out, stop.clone());
-    let mut projector = Projector::new(db.clone());
-    let progress = projector.progress().await.expect("the projections can be read");
-    let (feed, writer) = follower::projection_writer(projector, progress);
-    let follower = Follower::load(db.clone(), subscriber, progress).await.expect("it loads");
+    let follower = Follower::load(db.clone(), subscriber).await.expect("it loads");
     let live = follower.live();
-    tokio::spawn(writer.run(Arc::clone(&live), stop.clone()));
-    tokio::spawn(follower.with_projections(feed).run(stop.clone()));
+    tokio::spawn(follower::share_projections(
+        db.clone(),
+        Arc::clone(&live),
+        follower.feeds(),
+        follower::Hold::All,
+        stop.clone(),
+    ));
+    tokio::spawn(follower.run(stop.clone()));
     let opened = live.wait_for(Sequence::new(1), Duration::from_secs(20)).await;
     assert!(opened, "the journal is opened");
     while !live.has_caught_up() {
