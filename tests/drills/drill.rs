@@ -7,7 +7,7 @@ use e2e::{Random, wait_for};
 
 use crate::checker::{Facts, Row, Verdict, judge};
 use crate::gather;
-use crate::journal::{Known, Told};
+use crate::journal::{Order, Told};
 use crate::load::{Load, Plan};
 use crate::process::PATIENCE;
 use crate::stand::Stand;
@@ -35,10 +35,13 @@ pub(crate) struct Run<'a> {
     pub(crate) notes: Vec<String>,
     pub(crate) verdict: Verdict,
     pub(crate) skipped: Option<String>,
+    /// How many orders were known before this drill.
+    first_order: usize,
 }
 
 impl<'a> Run<'a> {
     pub(crate) fn new(stand: &'a mut Stand, seed: u64, long: bool) -> Self {
+        let first_order = stand.known.orders.len();
         Self {
             stand,
             random: Random::new(seed),
@@ -48,6 +51,7 @@ impl<'a> Run<'a> {
             notes: Vec::new(),
             verdict: Verdict::default(),
             skipped: None,
+            first_order,
         }
     }
 
@@ -95,17 +99,22 @@ impl<'a> Run<'a> {
 
     /// Waits until an order is decided that is sent from now on, and notes how long that is since the fault. What is promised is held
     /// against it in a long run alone: a bounded one shares its cores with others, and fails only beyond several times that.
-    pub(crate) fn recovered(
+    pub(crate) fn recovered(&mut self, load: &Load, fault: Instant, promised: Duration) -> Duration {
+        // Called when the fault is done: what was sent while it was being done may have slipped through before it.
+        self.recovered_from(load, fault, Instant::now(), promised)
+    }
+
+    /// The same where orders count that were sent from another moment on.
+    pub(crate) fn recovered_from(
         &mut self,
         load: &Load,
         fault: Instant,
+        from: Instant,
         promised: Duration,
     ) -> Duration {
-        // Called when the fault is done: what was sent while it was being done may have slipped through before it.
-        let done = Instant::now();
         let bound = if self.long { promised } else { (6 * promised).max(Duration::from_secs(60)) };
         let decided = wait_for("an order to be decided after the fault", PATIENCE, || {
-            load.journal.first_decided_after(done)
+            load.journal.first_decided_after(from)
         });
         let took = decided.duration_since(fault);
         self.recoveries.push(took);
@@ -129,9 +138,10 @@ impl<'a> Run<'a> {
         self.stand.heal();
         let facts = gather::facts(self.stand, &self.stand.known, &mut self.random);
         self.verdict = judge(&self.stand.known, &facts);
-        let endings = endings(&self.stand.known, &facts);
+        let mine = self.stand.known.orders.get(self.first_order..).unwrap_or_default();
+        let endings = endings(mine, &facts);
         if !endings.is_empty() {
-            self.note(format!("what was answered 202, since the stand was made, is now: {endings:?}"));
+            self.note(format!("what was answered 202 is now: {endings:?}"));
         }
         let findings = &self.verdict.findings;
         assert!(findings.is_empty(), "promises broken:\n{}", findings.join("\n"));
@@ -139,11 +149,11 @@ impl<'a> Run<'a> {
 }
 
 /// Counts what has become of the orders that were answered 202.
-fn endings(known: &Known, facts: &Facts) -> BTreeMap<String, usize> {
+fn endings(orders: &[Order], facts: &Facts) -> BTreeMap<String, usize> {
     let by_id: HashMap<&str, &Row> =
         facts.rows.iter().map(|row| (row.id.as_str(), row)).collect();
     let mut endings = BTreeMap::new();
-    for order in &known.orders {
+    for order in orders {
         if let Told::Pending { id } = &order.told {
             let status = match by_id.get(id.as_str()) {
                 Some(row) if row.decided => row.status.clone(),
