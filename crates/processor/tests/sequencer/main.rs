@@ -185,6 +185,43 @@ async fn a_command_that_has_seen_beyond_the_head_stops_the_sequencer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restored_journal_takes_nothing_that_was_meant_for_the_lost_one() {
+    let stand = Stand::new().await;
+    let sequencer = stand.started().await;
+    stand.fund().await;
+    let good = order(1_000, Side::Buy, 900, 1);
+    let Event::OrderPlaced(before) = stand.send(503, good.clone()).await else {
+        panic!("it is accepted");
+    };
+    sequencer.abort();
+    let _ = sequencer.await;
+    let lost = Some(Sequence::new(1_000));
+    let restored = processor::restore(&stand.db, "a test", 78, lost).await.expect("it is begun");
+    assert!(stand.live.wait_for(restored.sequence, LIMIT).await, "followers go on");
+    assert_eq!(stand.live.incarnation(), 78);
+
+    // Meant for the lost journal, and even for rows that are lost: undecided.
+    let mut late = stand.message(504, good.clone());
+    late.seen = Sequence::new(900);
+    stand.publish(&late).await;
+    let _sequencer = stand.sequencer(false);
+    let mut message = stand.message(505, good);
+    message.incarnation = 78;
+    let mut waiter = stand.live.expect(CommandId::new(505));
+    stand.publish(&message).await;
+    let outcome = waiter.outcome(LIMIT).await.expect("it is decided");
+    let Event::OrderPlaced(after) = &outcome.entry().event else {
+        panic!("it is accepted: {:?}", outcome.entry().event);
+    };
+    assert!(
+        after.order_id.get() > before.order_id.get() + 1_000_000_000,
+        "an id that the lost rows gave away is not given again"
+    );
+    let dead: Vec<_> = stand.queue.dead_letters().into_iter().map(|(_, reason)| reason).collect();
+    assert_eq!(dead, ["incarnation"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn production_opens_no_sandbox() {
     let stand = Stand::new().await;
     let ended = stand.sequencer(true).await.expect("it does not panic");
