@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use common::{LIMIT, Stand, order, wait_until};
 use engine::{Action, Event, Origin, Side};
-use follower::{HEAD, recover};
+use follower::{HEAD, catch_up, load_snapshot, recover};
 use processor::ProcessorError;
 use queue::{CommandPublisher as _, PublishOutcome};
 use store::journal::Appender;
