@@ -22,4 +22,5 @@ pub use error::ProcessorError;
 pub use genesis::Genesis;
 pub use health::health_router;
 pub use status::Status;
+pub use takeover::{Restored, restore};
 pub use turns::{Config, Parts, run};

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use engine::State;
+use engine::{Action, State};
 use follower::{FollowError, HEAD, Live, Recovered};
 use journal::seal;
 use store::Db;
@@ -59,6 +59,50 @@ async fn follow_on(db: &Db, mut recovered: Recovered) -> Result<Recovered, Follo
         Ok(()) => Ok(recovered),
         Err(FollowError::Chain { .. }) => follower::recover(db, HEAD, |_| ()).await,
         Err(error) => Err(error),
+    }
+}
+
+/// What a restore has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// The row that says so: the first of the new journal.
+    pub sequence: Sequence,
+    /// The new journal's random number.
+    pub incarnation: u64,
+}
+
+/// Begins a new journal where a restored database ends, so that nothing that was meant for the lost rows is ever taken
+/// for this one. Nobody else may be at work on the database. `lost` is the last row that was lost, where it is known.
+///
+/// # Errors
+///
+/// [`ProcessorError`]; nothing has changed then, but that the epoch may have been raised.
+pub async fn restore(
+    db: &Db,
+    owner: &str,
+    incarnation: u64,
+    lost: Option<Sequence>,
+) -> Result<Restored, ProcessorError> {
+    let mut recovered = follower::recover(db, HEAD, |_| ()).await?;
+    let clock = read_clock(db, &recovered.state).await?;
+    let mut appender = Appender::claim(db, owner).await?;
+    follower::catch_up(db, &mut recovered, HEAD, &mut |_| ()).await?;
+    if recovered.state.settings().is_none() {
+        return Err(ProcessorError::Genesis(
+            "the journal is empty: there is none to go on from".to_owned(),
+        ));
+    }
+    let evolve = |EvolvePanicked(commands)| ProcessorError::Evolve { commands };
+    let state = &mut recovered.state;
+    let sequence = state.sequence().next();
+    let mut open =
+        OpenBatch::open(state, sequence, clock.now(), appender.epoch()).map_err(evolve)?;
+    open.add_internal(state, Action::Restore { incarnation, lost }).map_err(evolve)?;
+    let (batch, _) = open.close(state).map_err(evolve)?;
+    match appender.append(&seal(&batch, recovered.hash)).await {
+        Ok(()) => Ok(Restored { sequence, incarnation }),
+        Err(AppendError::Deposed { .. }) => Err(ProcessorError::Deposed),
+        Err(error) => Err(ProcessorError::Append(error)),
     }
 }
 

@@ -2,6 +2,7 @@
 //! again when it is deposed, or when its queue or its database is away.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use follower::Live;
 use queue::{BatchPublisher, CommandSource};
@@ -99,8 +100,10 @@ impl Turns {
         if !named {
             return Ok(());
         }
+        let begun = Instant::now();
         let live = live.as_deref().filter(|_| !self.reload);
         let taken = take_over(db, &self.config, live).await?;
+        telemetry::set(Metric::Takeover, begun.elapsed().as_secs_f64());
         (self.deposed, self.reload, self.reported) = (false, false, false);
         let sequencer = Sequencer::new(taken, db, &self.config, consumer, fan_out, status);
         sequencer.run(shutdown).await

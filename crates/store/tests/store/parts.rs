@@ -32,7 +32,7 @@ async fn parts_at_different_rows_are_compared_each_at_its_own() {
         [Part::Money, Part::MarketData, Part::Orders],
     ] {
         let db = database().await;
-        let (_, batches) = random_journal(&db, 11, 60).await;
+        let (_, batches) = random_journal(&db, 11, 36).await;
         staggered(&db, order, &batches).await;
         let slowest = batches[batches.len() / 3 - 1].batch.sequence;
         assert_eq!(lookup::projected(&db).await.expect("an answer"), slowest);

@@ -108,6 +108,8 @@ metrics! {
     SequencerActive, Gauge, "kx_sequencer_active", [], "1 while this process is the active sequencer, 0 in standby.";
     Epoch, Gauge, "kx_epoch", [], "Epoch of this process' last claim.";
     Deposed, Counter, "kx_deposed_total", [], "Times this process lost the journal to a newer epoch.";
+    Takeover, Gauge, "kx_takeover_seconds", [],
+        "Time from being named by the queue to deciding, at this process' last takeover.";
     FollowerRestarts, Counter, "kx_follower_reloads_total", [], "Times the followed state was loaded anew.";
     DatabaseUp, Gauge, "kx_database_up", [], "1 while PostgreSQL answers this process.";
     ResidentBytes, Gauge, "process_resident_memory_bytes", [], "Resident memory.";
