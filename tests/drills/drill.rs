@@ -99,7 +99,12 @@ impl<'a> Run<'a> {
 
     /// Waits until an order is decided that is sent from now on, and notes how long that is since the fault. What is promised is held
     /// against it in a long run alone: a bounded one shares its cores with others, and fails only beyond several times that.
-    pub(crate) fn recovered(&mut self, load: &Load, fault: Instant, promised: Duration) -> Duration {
+    pub(crate) fn recovered(
+        &mut self,
+        load: &Load,
+        fault: Instant,
+        promised: Duration,
+    ) -> Duration {
         // Called when the fault is done: what was sent while it was being done may have slipped through before it.
         self.recovered_from(load, fault, Instant::now(), promised)
     }
@@ -150,8 +155,7 @@ impl<'a> Run<'a> {
 
 /// Counts what has become of the orders that were answered 202.
 fn endings(orders: &[Order], facts: &Facts) -> BTreeMap<String, usize> {
-    let by_id: HashMap<&str, &Row> =
-        facts.rows.iter().map(|row| (row.id.as_str(), row)).collect();
+    let by_id: HashMap<&str, &Row> = facts.rows.iter().map(|row| (row.id.as_str(), row)).collect();
     let mut endings = BTreeMap::new();
     for order in orders {
         if let Told::Pending { id } = &order.told {

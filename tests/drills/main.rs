@@ -113,7 +113,16 @@ fn main() -> ExitCode {
     if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// Says what a failure is in one line; the summary repeats it where it ends a drill.
+fn speak_plainly() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        println!("    {place}: {}", words(panic.payload()));
+    }));
+}
+
 fn run_all(chosen: &[&Drill], arguments: &Arguments) -> Vec<Line> {
+    speak_plainly();
     let began = Instant::now();
     let mut stand: Option<Stand> = None;
     let mut lines = Vec::new();

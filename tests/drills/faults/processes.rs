@@ -140,9 +140,12 @@ pub(super) fn rolling_restart(run: &mut Run<'_>) {
                 process.spawn();
                 let name = process.name.clone();
                 run.faults += 1;
-                run.note(format!("round {round}: {name} stopped in {:.2} s", took.as_secs_f64()));
                 // It takes orders or hands them on while it stops: they count from the signal on.
-                run.recovered_from(&load, at, at, FAILOVER);
+                let flow = run.recovered_from(&load, at, at, FAILOVER).as_secs_f64();
+                let took = took.as_secs_f64();
+                run.note(format!(
+                    "round {round}: {name} stopped in {took:.2} s; orders flow after {flow:.2} s"
+                ));
                 run.stand.wait_ready();
             }
         }
