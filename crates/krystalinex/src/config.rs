@@ -72,8 +72,10 @@ pub struct Config {
     pub trusted_proxies: Vec<IpAddr>,
     /// Origins of other sites that may call the API.
     pub cors_origins: Vec<String>,
-    /// Whether the server is reached over TLS.
+    /// Whether the server is reached over TLS: its own, or that of a proxy in front of it.
     pub tls: bool,
+    /// The certificate and key of the server's own TLS.
+    pub identity: Option<server::tls::Identity>,
     /// Commands between two snapshots.
     pub snapshot_commands: u64,
     /// Commands that one batch takes at most.
@@ -94,6 +96,7 @@ impl Config {
         config.listen = self.server_address();
         config.mode = self.mode;
         config.tls = self.tls;
+        config.identity.clone_from(&self.identity);
         config.trusted_proxies.clone_from(&self.trusted_proxies);
         config.cors_origins.clone_from(&self.cors_origins);
         config
@@ -293,6 +296,7 @@ fn build(
     });
     let jwt_secret = jwt_secret(role, mode, &mut reader);
     let database = database(role, &data_dir, &mut reader);
+    let identity = identity(&mut reader);
     let config = Config {
         mode,
         listen: reader.read("KX_LISTEN", "an IP address", ip).unwrap_or(IpAddr::from([0, 0, 0, 0])),
@@ -316,7 +320,8 @@ fn build(
             "a list of origins such as https://example.org",
             origin,
         ),
-        tls: reader.read("KX_TLS", "true or false", flag).unwrap_or_default(),
+        tls: reader.read("KX_TLS", "true or false", flag).unwrap_or_default() || identity.is_some(),
+        identity,
         snapshot_commands: reader
             .read("KX_SNAPSHOT_COMMANDS", "a whole number above 0", positive)
             .unwrap_or(1),
@@ -393,6 +398,26 @@ fn jwt_secret(role: Role, mode: Mode, reader: &mut Reader<'_>) -> Option<JwtSecr
         Ok(secret) => Some(secret),
         Err(error) => {
             reader.faults.push(error.to_string());
+            None
+        }
+    }
+}
+
+/// The server's own certificate and key: both, or neither.
+fn identity(reader: &mut Reader<'_>) -> Option<server::tls::Identity> {
+    let (certificate, key) = (reader.text("KX_TLS_CERTIFICATE"), reader.text("KX_TLS_KEY"));
+    match (certificate, key) {
+        (None, None) => None,
+        (Some(certificate), Some(key)) => {
+            let read = server::tls::Identity::read(Path::new(&certificate), Path::new(&key));
+            read.map_err(|error| {
+                reader.faults.push(format!("KX_TLS_CERTIFICATE, KX_TLS_KEY: {error}"));
+            })
+            .ok()
+        }
+        _ => {
+            let text = "KX_TLS_CERTIFICATE, KX_TLS_KEY: one is set without the other";
+            reader.faults.push(text.to_owned());
             None
         }
     }

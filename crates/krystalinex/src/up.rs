@@ -247,7 +247,7 @@ impl Up {
             return;
         };
         let router = processor::health_router(Arc::clone(&self.status));
-        let (config, stop) = (self.server_config.clone(), self.servers_stop.clone());
+        let (config, stop) = (self.server_config.plain(), self.servers_stop.clone());
         self.servers.push(tokio::spawn(async move {
             server::serve_router(listener, router, &config, stop.cancelled()).await;
         }));
@@ -257,7 +257,7 @@ impl Up {
         let inbox = Inbox::default();
         if let Some(listener) = self.inbox_listener.take() {
             let router = server::inbox::router(inbox.clone());
-            let (config, stop) = (self.server_config.clone(), self.servers_stop.clone());
+            let (config, stop) = (self.server_config.plain(), self.servers_stop.clone());
             self.servers.push(tokio::spawn(async move {
                 server::serve_router(listener, router, &config, stop.cancelled()).await;
             }));

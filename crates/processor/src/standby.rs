@@ -52,7 +52,8 @@ pub(crate) async fn wait_to_be_named(
                 named = true;
             }
             () = tokio::time::sleep(STANDBY_LOOK) => {
-                silence.look(db).await;
+                // One that cannot read the journal could not take over either.
+                status.set_standby(silence.look(db).await);
                 if !named && silence.lasts() >= NUDGE_AFTER && nudged.elapsed() >= NUDGE_AFTER {
                     consumer.nudge().await?;
                     nudged = Instant::now();
@@ -79,12 +80,19 @@ impl Silence {
         Self { last: None, since: Instant::now() }
     }
 
-    async fn look(&mut self, db: &Db) {
+    /// Looks at the journal's head; tells whether it could be read.
+    async fn look(&mut self, db: &Db) -> bool {
         match store::journal::head(db).await {
-            Ok(head) if head == self.last => {}
-            Ok(head) => (self.last, self.since) = (head, Instant::now()),
+            Ok(head) if head == self.last => true,
+            Ok(head) => {
+                (self.last, self.since) = (head, Instant::now());
+                true
+            }
             // A database that is away says nothing of the other's silence.
-            Err(_) => self.since = Instant::now(),
+            Err(_) => {
+                self.since = Instant::now();
+                false
+            }
         }
     }
 

@@ -121,9 +121,9 @@ impl Status {
         telemetry::set(Metric::Epoch, number(epoch));
     }
 
-    /// Notes that it would take over now if it were named.
-    pub(crate) fn set_standby(&self) {
-        self.standby.store(true, Relaxed);
+    /// Notes whether it would take over now if it were named.
+    pub(crate) fn set_standby(&self, standby: bool) {
+        self.standby.store(standby, Relaxed);
     }
 
     pub(crate) fn set_inactive(&self) {

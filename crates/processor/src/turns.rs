@@ -94,7 +94,7 @@ impl Turns {
         // Whoever cannot reach the database must not be the one whom the queue names.
         store::journal::head(db).await?;
         let mut consumer = source.consumer().await?;
-        status.set_standby();
+        status.set_standby(true);
         let named =
             standby::wait_to_be_named(&mut *consumer, db, status, self.deposed, shutdown).await?;
         if !named {

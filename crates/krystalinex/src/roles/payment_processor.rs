@@ -23,7 +23,7 @@ pub(super) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::
     let stop = CancellationToken::new();
     // Nobody signs in here: the limits of its connections are all that it has of a server, and the key signs nothing.
     let key = format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>());
-    let limits = config.for_server(JwtSecret::new(&key)?);
+    let limits = config.for_server(JwtSecret::new(&key)?).plain();
     let router = processor::health_router(Arc::clone(&status));
     let serving = vec![serve(listener, router, &limits, stop.clone())];
     let ended = process(&config, &markets, &status, &shutdown).await;

@@ -81,7 +81,7 @@ async fn inbox(
         match server::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await {
             Ok(listener) => {
                 let router = server::inbox::router(inbox.clone());
-                serving.push(serve(listener, router, server_config, stop.clone()));
+                serving.push(serve(listener, router, &server_config.plain(), stop.clone()));
             }
             Err(error) => {
                 tracing::warn!(reason = %error, "there is no development inbox: its port cannot be used");
