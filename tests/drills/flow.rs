@@ -53,7 +53,7 @@ impl Flow {
             return Step::Cancel { which: self.random.below(resting) };
         }
         // Half of what is placed is as it was recorded, where there is a recording.
-        if chance % 2 == 0 && !self.recorded.is_empty() {
+        if chance.is_multiple_of(2) && !self.recorded.is_empty() {
             let recorded = self.recorded[self.at % self.recorded.len()].clone();
             self.at += 1;
             if let Some(step) = self.replay(&recorded) {

@@ -137,7 +137,7 @@ impl Trader {
         if self.random.below(4) == 0 {
             body["clientOrderId"] = key.clone().into();
         }
-        let told = self.ask("POST", "/api/v1/orders", &key, Some(&body), |answer| told(answer));
+        let told = self.ask("POST", "/api/v1/orders", &key, Some(&body), told);
         if let (Told::Accepted { id, .. }, true) = (&told, rests) {
             self.resting.push(id.clone());
         }

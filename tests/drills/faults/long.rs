@@ -63,7 +63,7 @@ pub(super) fn endurance(run: &mut Run<'_>) {
                 run.stand.processors[active].spawn();
             }
         }
-        if run.faults % 10 == 0 {
+        if run.faults.is_multiple_of(10) {
             println!(
                 "    {:.0} s: {kills} kills, {} orders acknowledged",
                 began.elapsed().as_secs_f64(),
