@@ -14,6 +14,8 @@ use crate::stand::Stand;
 
 /// Steps of one user in a second. Sixteen users make a load that two busy cores carry beside everything else.
 const STEPS_PER_SECOND: u64 = 12;
+/// The same in a long run, which has the machine for itself.
+const STEPS_PER_SECOND_LONG: u64 = 40;
 
 /// A drill.
 #[derive(Clone, Copy)]
@@ -75,7 +77,8 @@ impl<'a> Run<'a> {
     }
 
     pub(crate) fn plan(&mut self) -> Plan {
-        Plan { seed: self.random.next(), steps_per_second: STEPS_PER_SECOND, repeats: true }
+        let steps_per_second = self.or_long(STEPS_PER_SECOND, STEPS_PER_SECOND_LONG);
+        Plan { seed: self.random.next(), steps_per_second, repeats: true }
     }
 
     /// Starts the load and waits until orders flow.

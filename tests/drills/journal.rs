@@ -58,7 +58,7 @@ pub(crate) struct Known {
     pub(crate) cancels: Vec<Cancel>,
     /// By status; 0 where no answer came.
     pub(crate) statuses: BTreeMap<u16, u64>,
-    /// Answers 5xx other than 503, as they were.
+    /// Answers 5xx that say of themselves that they are a defect, as they were.
     pub(crate) defects: Vec<String>,
 }
 
@@ -123,7 +123,8 @@ impl Journal {
         let status = answered.status.unwrap_or(0);
         let mut known = self.known.lock().expect("no client panics");
         *known.statuses.entry(status).or_default() += 1;
-        if status >= 500 && status != 503 {
+        // 502 and 504 are a balancer's words for a server that is gone.
+        if status >= 500 && !matches!(status, 502..=504) {
             known.defects.push(format!("{method} {key} was answered {status}: {body}"));
         }
         drop(known);

@@ -197,7 +197,7 @@ impl Trader {
 
 /// Reads the answer to an order.
 fn told(answer: &Answer) -> Told {
-    let body = answer.json();
+    let body: Value = serde_json::from_str(&answer.body).unwrap_or_default();
     let id = || body["id"].as_str().expect("an order has an id").to_owned();
     match answer.status {
         200 | 201 => Told::Accepted {

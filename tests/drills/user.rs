@@ -6,8 +6,10 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use e2e::{Answer, Http};
+use e2e::{Answer, Http, wait_for};
 use serde_json::{Value, json};
+
+use crate::process::PATIENCE;
 
 /// The password of every user of the drills, hashed at the least cost: what it guards is gone with the drill.
 const PASSWORD: &str = "drill-user-password";
@@ -120,4 +122,29 @@ impl Client {
             _ => Err(io::Error::other(format!("a login was answered {}", answer.status))),
         }
     }
+}
+
+/// Sends until there is an answer that says something: what is pending, behind or not signed in any more is asked again,
+/// with the same key.
+pub(crate) fn ask(
+    client: &mut Client,
+    method: &str,
+    path: &str,
+    key: &str,
+    body: Option<&Value>,
+) -> Answer {
+    wait_for("an answer", PATIENCE, || {
+        let answer = client.send(method, path, &[("idempotency-key", key)], body);
+        let answer = answer.ok().filter(|answer| !matches!(answer.status, 202 | 401 | 429 | 500..));
+        if answer.is_none() {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        answer
+    })
+}
+
+/// Returns the order of an answer that must have accepted it, now or at the first time of asking.
+pub(crate) fn accepted(answer: &Answer) -> Value {
+    assert!(matches!(answer.status, 200 | 201), "{answer:?}");
+    answer.json()
 }

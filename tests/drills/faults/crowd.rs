@@ -18,7 +18,7 @@ use crate::drill::Run;
 use crate::gather;
 use crate::process::{PATIENCE, Process, Role};
 use crate::stream::Stream;
-use crate::user::Client;
+use crate::user::{Client, accepted, ask};
 
 /// A running haproxy.
 struct Balancer {
@@ -120,22 +120,17 @@ fn one_user_on_all(run: &mut Run<'_>, address: SocketAddr) {
     let mut ids = std::collections::BTreeSet::new();
     for _ in 0..6 {
         let key = format!("{tag:x}-once");
-        let headers = [("idempotency-key", key.as_str())];
-        let answer = anywhere.send("POST", "/api/v1/orders", &headers, Some(&order));
-        let answer = answer.expect("a server answers");
-        assert!(matches!(answer.status, 200 | 201), "{answer:?}");
-        ids.insert(answer.json()["id"].as_str().unwrap_or_default().to_owned());
+        let answer = ask(&mut anywhere, "POST", "/api/v1/orders", &key, Some(&order));
+        ids.insert(accepted(&answer)["id"].as_str().unwrap_or_default().to_owned());
     }
     assert_eq!(ids.len(), 1, "one key, one order");
     // What was written is read, whichever server is asked.
     for number in 0..12 {
         let key = format!("{tag:x}-{number}");
-        let headers = [("idempotency-key", key.as_str())];
-        let answer = anywhere.send("POST", "/api/v1/orders", &headers, Some(&order));
-        let placed = answer.expect("a server answers");
+        let placed = ask(&mut anywhere, "POST", "/api/v1/orders", &key, Some(&order));
         let sequence = placed.headers.iter().find(|(name, _)| name == "x-sequence");
         let sequence = sequence.map(|(_, value)| value.clone()).expect("an answer has a sequence");
-        let id = placed.expect(201)["id"].as_str().unwrap_or_default().to_owned();
+        let id = accepted(&placed)["id"].as_str().unwrap_or_default().to_owned();
         let page = wait_for("a server that is not behind", PATIENCE, || {
             let headers = [("x-min-sequence", sequence.as_str())];
             let answer = anywhere.send("GET", "/api/v1/orders?limit=500", &headers, None).ok()?;
@@ -144,6 +139,7 @@ fn one_user_on_all(run: &mut Run<'_>, address: SocketAddr) {
         assert!(page.body.contains(&id), "the order that was just placed is in the list");
     }
     // A private stream goes on at another server.
+    wait_for("a new token", PATIENCE, || anywhere.log_in().ok());
     let token = anywhere.token();
     let servers = run.stand.server_addresses();
     let mut stream = Stream::open(servers[0], &token);
@@ -162,9 +158,10 @@ fn one_user_on_all(run: &mut Run<'_>, address: SocketAddr) {
 
 fn place(client: &mut Client, key: &str) -> String {
     let order = limit("BTC/USD", "buy", "0.01", "64000.00");
-    let answer = client.send("POST", "/api/v1/orders", &[("idempotency-key", key)], Some(&order));
-    let placed = answer.expect("a server answers").expect(201);
-    placed["id"].as_str().unwrap_or_default().to_owned()
+    accepted(&ask(client, "POST", "/api/v1/orders", key, Some(&order)))["id"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned()
 }
 
 /// Limits processes to a share of a core, by stopping them most of the time.

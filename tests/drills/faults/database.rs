@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use e2e::wait_for;
 
-use super::broker::unready_but_alive;
+use super::broker::{sign_in, unready_but_alive};
 use crate::drill::Run;
 use crate::process::PATIENCE;
 use crate::proxy::Mode;
@@ -33,6 +33,7 @@ pub(super) fn away(run: &mut Run<'_>) {
         let processes = run.stand.servers.iter().chain(&run.stand.processors);
         processes.for_each(|process| process.database.set(mode));
     };
+    sign_in(run);
     set(run, Mode::Cut);
     run.faults += 1;
     unready_but_alive(run, &load);

@@ -4,25 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Barrier};
 use std::thread;
 
-use e2e::{Answer, Exact, limit, wait_for};
+use e2e::{Exact, limit};
 use serde_json::{Value, json};
 
 use crate::drill::Run;
 use crate::flow::decimal;
-use crate::process::PATIENCE;
-use crate::user::Client;
-
-/// Sends until there is an answer that says something.
-fn ask(client: &mut Client, method: &str, path: &str, key: &str, body: Option<&Value>) -> Answer {
-    wait_for("an answer", PATIENCE, || {
-        let answer = client.send(method, path, &[("idempotency-key", key)], body);
-        let answer = answer.ok().filter(|answer| !matches!(answer.status, 202 | 401 | 429 | 500..));
-        if answer.is_none() {
-            thread::sleep(std::time::Duration::from_millis(50));
-        }
-        answer
-    })
-}
+use crate::user::{Client, accepted, ask};
 
 pub(super) fn cancel_match(run: &mut Run<'_>) {
     run.stand.cancel_all();
@@ -37,7 +24,7 @@ pub(super) fn cancel_match(run: &mut Run<'_>) {
         let key = |what: &str| format!("{tag:x}-{pair}-{what}");
         let resting = limit("BTC/USD", "sell", &quantity, "65000.00");
         let placed = ask(&mut makers, "POST", "/api/v1/orders", &key("sell"), Some(&resting));
-        let placed = placed.expect(201);
+        let placed = accepted(&placed);
         let id = placed["id"].as_str().expect("an order has an id").to_owned();
         let mut crossing = limit("BTC/USD", "buy", &quantity, "65000.00");
         crossing["timeInForce"] = "ioc".into();
@@ -54,7 +41,7 @@ pub(super) fn cancel_match(run: &mut Run<'_>) {
             let buy = ask(&mut takers, "POST", "/api/v1/orders", &key("buy"), Some(&crossing));
             (cancel.join().expect("no client panics"), buy)
         });
-        let bought = buy.expect(201)["status"].as_str() == Some("filled");
+        let bought = accepted(&buy)["status"].as_str() == Some("filled");
         match (bought, cancel.status) {
             (true, 409) => matched += 1,
             (false, 200) => cancelled += 1,
