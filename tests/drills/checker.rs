@@ -20,6 +20,8 @@ pub(crate) struct Row {
     pub(crate) quantity_lots: u64,
     pub(crate) filled_lots: u64,
     pub(crate) status: String,
+    /// Whether it stands in the journal; else it is known to have been received, and to be too old to be decided.
+    pub(crate) decided: bool,
 }
 
 /// An order as its user sees it over HTTP.

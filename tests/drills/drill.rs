@@ -1,11 +1,13 @@
 //! A drill: a name, what it shows, and what it does to a stand.
 
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use e2e::{Random, wait_for};
 
-use crate::checker::{Verdict, judge};
+use crate::checker::{Facts, Row, Verdict, judge};
 use crate::gather;
+use crate::journal::{Order, Told};
 use crate::load::{Load, Plan};
 use crate::process::PATIENCE;
 use crate::stand::Stand;
@@ -33,10 +35,13 @@ pub(crate) struct Run<'a> {
     pub(crate) notes: Vec<String>,
     pub(crate) verdict: Verdict,
     pub(crate) skipped: Option<String>,
+    /// How many orders were known before this drill.
+    first_order: usize,
 }
 
 impl<'a> Run<'a> {
     pub(crate) fn new(stand: &'a mut Stand, seed: u64, long: bool) -> Self {
+        let first_order = stand.known.orders.len();
         Self {
             stand,
             random: Random::new(seed),
@@ -46,6 +51,7 @@ impl<'a> Run<'a> {
             notes: Vec::new(),
             verdict: Verdict::default(),
             skipped: None,
+            first_order,
         }
     }
 
@@ -91,7 +97,7 @@ impl<'a> Run<'a> {
         });
     }
 
-    /// Waits until an order is decided that was sent after the fault, and notes how long that took. What is promised is held
+    /// Waits until an order is decided that is sent from now on, and notes how long that is since the fault. What is promised is held
     /// against it in a long run alone: a bounded one shares its cores with others, and fails only beyond several times that.
     pub(crate) fn recovered(
         &mut self,
@@ -99,9 +105,21 @@ impl<'a> Run<'a> {
         fault: Instant,
         promised: Duration,
     ) -> Duration {
+        // Called when the fault is done: what was sent while it was being done may have slipped through before it.
+        self.recovered_from(load, fault, Instant::now(), promised)
+    }
+
+    /// The same where orders count that were sent from another moment on.
+    pub(crate) fn recovered_from(
+        &mut self,
+        load: &Load,
+        fault: Instant,
+        from: Instant,
+        promised: Duration,
+    ) -> Duration {
         let bound = if self.long { promised } else { (6 * promised).max(Duration::from_secs(60)) };
         let decided = wait_for("an order to be decided after the fault", PATIENCE, || {
-            load.journal.first_decided_after(fault)
+            load.journal.first_decided_after(from)
         });
         let took = decided.duration_since(fault);
         self.recoveries.push(took);
@@ -125,7 +143,29 @@ impl<'a> Run<'a> {
         self.stand.heal();
         let facts = gather::facts(self.stand, &self.stand.known, &mut self.random);
         self.verdict = judge(&self.stand.known, &facts);
+        let mine = self.stand.known.orders.get(self.first_order..).unwrap_or_default();
+        let endings = endings(mine, &facts);
+        if !endings.is_empty() {
+            self.note(format!("what was answered 202 is now: {endings:?}"));
+        }
         let findings = &self.verdict.findings;
         assert!(findings.is_empty(), "promises broken:\n{}", findings.join("\n"));
     }
+}
+
+/// Counts what has become of the orders that were answered 202.
+fn endings(orders: &[Order], facts: &Facts) -> BTreeMap<String, usize> {
+    let by_id: HashMap<&str, &Row> = facts.rows.iter().map(|row| (row.id.as_str(), row)).collect();
+    let mut endings = BTreeMap::new();
+    for order in orders {
+        if let Told::Pending { id } = &order.told {
+            let status = match by_id.get(id.as_str()) {
+                Some(row) if row.decided => row.status.clone(),
+                Some(row) => format!("{}, never decided", row.status),
+                None => "not there".to_owned(),
+            };
+            *endings.entry(status).or_default() += 1;
+        }
+    }
+    endings
 }

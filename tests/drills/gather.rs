@@ -16,7 +16,7 @@ const ASKED_MAX: usize = 48;
 /// Orders without a clear answer that are asked for over HTTP.
 const UNCLEAR_MAX: usize = 200;
 
-const ORDERS: &str = "SELECT o.id, o.account_id, o.market, o.side, o.quantity_lots, o.filled_lots, o.status FROM orders o";
+const ORDERS: &str = "SELECT o.id, o.account_id, o.market, o.side, o.quantity_lots, o.filled_lots, o.status, o.created_in FROM orders o";
 
 pub(crate) const FILLS: &str = "SELECT o.id, o.filled_lots, f.lots FROM orders o LEFT JOIN (
     SELECT id, sum(lots) AS lots FROM (
@@ -75,6 +75,7 @@ pub(crate) fn facts(stand: &Stand, known: &Known, random: &mut Random) -> Facts 
             quantity_lots: number(columns[4]),
             filled_lots: number(columns[5]),
             status: columns[6].to_owned(),
+            decided: !columns[7].is_empty(),
         }
     });
     let mut facts = Facts {

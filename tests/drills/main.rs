@@ -30,29 +30,32 @@ use drill::{Drill, Run};
 use report::{Ending, Line};
 use stand::Stand;
 
-const USAGE: &str = "Usage: ./kx drill [--list] [--long] [--seed N] [NAME…]
+const USAGE: &str = "Usage: ./kx drill [--list] [--long] [--keep] [--seed N] [NAME…]
 
   NAME…     these drills; none: every drill once, bounded, as CI runs them
   --long    as long as the promises say, which are then held to the second
   --seed N  repeat a run's random moments
+  --keep    keep the logs and answers of drills that pass, too
   --list    what there is";
 
 struct Arguments {
     list: bool,
     long: bool,
+    keep: bool,
     seed: u64,
     names: Vec<String>,
 }
 
 fn arguments() -> Result<Arguments, String> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let mut read =
-        Arguments { list: false, long: false, seed: now.as_secs() % 1_000_000, names: Vec::new() };
+    let seed = now.as_secs() % 1_000_000;
+    let mut read = Arguments { list: false, long: false, keep: false, seed, names: Vec::new() };
     let mut given = std::env::args().skip(1);
     while let Some(argument) = given.next() {
         match argument.as_str() {
             "--list" => read.list = true,
             "--long" => read.long = true,
+            "--keep" => read.keep = true,
             "--seed" => {
                 let seed = given.next().and_then(|text| text.parse().ok());
                 read.seed = seed.ok_or("--seed wants a whole number")?;
@@ -110,7 +113,16 @@ fn main() -> ExitCode {
     if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// Says what a failure is in one line; the summary repeats it where it ends a drill.
+fn speak_plainly() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        println!("    {place}: {}", words(panic.payload()));
+    }));
+}
+
 fn run_all(chosen: &[&Drill], arguments: &Arguments) -> Vec<Line> {
+    speak_plainly();
     let began = Instant::now();
     let mut stand: Option<Stand> = None;
     let mut lines = Vec::new();
@@ -191,6 +203,9 @@ fn run_one(drill: &Drill, stand: &mut Option<Stand>, arguments: &Arguments) -> L
             keep_logs(drill, &stand);
         }
     }
+    if let Some(stand) = stand.as_ref().filter(|_| arguments.keep) {
+        keep_logs(drill, stand);
+    }
     line.took = began.elapsed();
     line
 }
@@ -201,7 +216,7 @@ fn words(panic: &(dyn std::any::Any + Send)) -> String {
         .unwrap_or_else(|| "it panicked".to_owned())
 }
 
-/// Keeps what the processes of a failed drill have said, and what their users were answered.
+/// Keeps what the processes of a drill have said, and what their users were answered.
 fn keep_logs(drill: &Drill, stand: &Stand) {
     let directory = report::directory().join(drill.name);
     let _ = fs::remove_dir_all(&directory);

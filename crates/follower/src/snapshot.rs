@@ -107,7 +107,7 @@ async fn cold(db: &Db) -> Result<Sequence, FollowError> {
 ///
 /// # Errors
 ///
-/// [`FollowError::Store`].
+/// [`FollowError::Store`]; [`FollowError::Chain`] where the state is none of this journal's.
 pub async fn final_snapshot(db: &Db, live: Arc<Live>) -> Result<Sequence, FollowError> {
     let sequence = live.sequence();
     let newest = store::snapshots::newest_at_or_before(db, HEAD).await?;
@@ -116,11 +116,16 @@ pub async fn final_snapshot(db: &Db, live: Arc<Live>) -> Result<Sequence, Follow
     {
         return Ok(sequence);
     }
+    let hash = live.hash();
+    // A database that was restored under this process has another row there, or none: a snapshot of what this process
+    // knows would be one of another history.
+    let row = store::journal::row(db, sequence).await?;
+    if row.is_none_or(|row| row.hash != hash) {
+        let what = "the state at shutdown is none of this journal's";
+        return Err(FollowError::Chain { last: sequence, found: sequence, what });
+    }
     let (send, chunks) = mpsc::channel(CHUNKS_MAX);
-    let writing = tokio::task::spawn_blocking(move || {
-        let hash = live.hash();
-        live.read(|state| write(state, hash, &send))
-    });
+    let writing = tokio::task::spawn_blocking(move || live.read(|state| write(state, hash, &send)));
     save(db, writing, chunks).await?;
     Ok(sequence)
 }

@@ -12,6 +12,7 @@ use journal::{Applied, Batch, Entry, Message};
 use queue::PublishOutcome;
 use sha2::{Digest, Sha256};
 use telemetry::Metric;
+use tokio::time::Instant;
 use units::{AccountId, CommandId, Sequence, Time};
 use uuid::Uuid;
 
@@ -144,8 +145,10 @@ pub(crate) async fn submit(app: &App, ask: Ask) -> Result<Answer, Problem> {
         origin: Origin::Client,
         action: ask.action,
     };
-    publish(app, &command).await?;
-    match wait(app, &mut waiter, &command).await? {
+    // One limit for both: a client is answered in time, whichever of the two takes long.
+    let until = Instant::now() + app.config.outcome_timeout;
+    publish(app, &command, until).await?;
+    match wait(app, &mut waiter, &command, until).await? {
         Some(decided) => Ok(Answer::Decided(decided)),
         None => Ok(Answer::Pending(command)),
     }
@@ -227,14 +230,14 @@ pub(crate) async fn read(app: &App, sequence: Sequence, id: CommandId) -> Result
 }
 
 /// Publishes a command. Returns where it may be in the queue.
-async fn publish(app: &App, command: &Command) -> Result<(), Problem> {
+async fn publish(app: &App, command: &Command, until: Instant) -> Result<(), Problem> {
     let message = Message {
         incarnation: app.live.incarnation(),
         seen: app.live.sequence(),
         command: command.clone(),
     };
     let publishing = app.publisher.publish(message.encode().into(), command.trace_id);
-    let outcome = tokio::time::timeout(app.config.outcome_timeout, publishing).await;
+    let outcome = tokio::time::timeout_at(until, publishing).await;
     let (outcome, label) = match outcome {
         Ok(PublishOutcome::Confirmed) => (Ok(()), "confirmed"),
         Ok(PublishOutcome::Unroutable) => {
@@ -254,10 +257,10 @@ async fn wait(
     app: &App,
     waiter: &mut Waiter,
     command: &Command,
+    until: Instant,
 ) -> Result<Option<Decided>, Problem> {
-    let until = tokio::time::Instant::now() + app.config.outcome_timeout;
     loop {
-        let left = until.saturating_duration_since(tokio::time::Instant::now());
+        let left = until.saturating_duration_since(Instant::now());
         let other = client_order_id(&command.action);
         let slice = if other.is_some() { left.min(LOOK_EVERY) } else { left };
         if let Some(outcome) = waiter.outcome(slice).await {

@@ -55,8 +55,6 @@ pub(super) fn purge(run: &mut Run<'_>) {
         run.recovered(&load, back, FAILOVER_UNSEEN);
     }
     run.end_and_check(load);
-    let unclear = run.stand.known.pending() + run.stand.known.untold();
-    run.note(format!("{unclear} orders since the stand was made were answered 202 or not at all; each has a final state"));
 }
 
 pub(super) fn queue_deleted(run: &mut Run<'_>) {

@@ -27,6 +27,7 @@ fn row(number: u64, filled_lots: u64, status: &str) -> Row {
         quantity_lots: 1_000_000 + number,
         filled_lots,
         status: status.to_owned(),
+        decided: true,
     }
 }
 

@@ -91,14 +91,17 @@ pub(super) fn haproxy(run: &mut Run<'_>) {
     run.wait_orders(&load, 100);
     for victim in 0..3 {
         let fault = Instant::now();
+        let mut from = None;
         if victim == 1 {
+            // It answers what it has taken while it stops: orders count from the signal on.
+            from = Some(fault);
             let (status, _) = run.stand.servers[victim].terminate();
             assert!(status.success(), "the server ended with {status}");
         } else {
             run.stand.servers[victim].kill();
         }
         run.faults += 1;
-        run.recovered(&load, fault, FAILOVER);
+        run.recovered_from(&load, fault, from.unwrap_or_else(Instant::now), FAILOVER);
         run.stand.servers[victim].spawn();
         run.stand.wait_ready();
     }

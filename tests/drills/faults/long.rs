@@ -147,4 +147,6 @@ fn fill(run: &mut Run<'_>, disk: &SmallDisk) {
     run.stand.start_database(CONNECTIONS_MAX);
     run.recovered(&load, Instant::now(), FAILOVER_UNSEEN);
     run.end_and_check(load);
+    let acknowledged = run.verdict.acknowledged;
+    run.note(format!("{acknowledged} orders acknowledged on this disk"));
 }

@@ -42,9 +42,12 @@ pub(super) fn cancel_match(run: &mut Run<'_>) {
         let mut crossing = limit("BTC/USD", "buy", &quantity, "65000.00");
         crossing["timeInForce"] = "ioc".into();
         let barrier = Barrier::new(2);
+        // A cancellation is quicker than an order: only with a head start of some length does either win now and then.
+        let head_start = std::time::Duration::from_micros(run.random.below(4_000));
         let (cancel, buy) = thread::scope(|scope| {
             let cancel = scope.spawn(|| {
                 barrier.wait();
+                thread::sleep(head_start);
                 ask(&mut canceller, "DELETE", &format!("/api/v1/orders/{id}"), &key("cancel"), None)
             });
             barrier.wait();

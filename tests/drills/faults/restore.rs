@@ -28,6 +28,12 @@ fn back_up(run: &mut Run<'_>) -> std::path::PathBuf {
     file
 }
 
+/// Starts a load whose users do not ask again: nobody will know what they were told.
+fn careless(run: &mut Run<'_>) -> crate::load::Load {
+    let plan = crate::load::Plan { repeats: false, ..run.plan() };
+    run.stand.load(&plan)
+}
+
 /// Returns every order that the tables have.
 fn orders(run: &Run<'_>) -> Vec<String> {
     run.stand.psql().rows("SELECT id FROM orders_projected ORDER BY id")
@@ -53,7 +59,7 @@ pub(super) fn restore(run: &mut Run<'_>) {
     // What users are told from here on is lost with the database that knew it: that is what restoring a backup means.
     // So it is not held against the exchange; what must hold is that nothing of it happens half.
     let known = std::mem::take(&mut run.stand.known);
-    let load = run.load();
+    let load = careless(run);
     run.wait_orders(&load, 100);
     run.stand.processors.iter_mut().for_each(Process::kill);
     let mut management = Management::of(&run.stand.broker);
@@ -86,7 +92,7 @@ pub(super) fn restore(run: &mut Run<'_>) {
 pub(super) fn restore_running(run: &mut Run<'_>) {
     let file = back_up(run);
     let known = std::mem::take(&mut run.stand.known);
-    let load = run.load();
+    let load = careless(run);
     run.wait_orders(&load, 100);
     // Nobody stops anything: sessions are ended, and the database is another one when they come back.
     put_back(run, &file);
