@@ -13,5 +13,5 @@ mod snapshot;
 pub use follow::Follower;
 pub use live::{Live, Outcome, Waiter};
 pub use project::{ProjectionFeed, ProjectionSink, ProjectionWriter, projection_writer};
-pub use recover::{FollowError, HEAD, Recovered, catch_up, load_snapshot, recover};
+pub use recover::{FollowError, HEAD, Recovered, catch_up, load_snapshot, read_next, recover};
 pub use snapshot::{final_snapshot, take_snapshots};

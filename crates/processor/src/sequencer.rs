@@ -9,11 +9,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engine::{Origin, State};
-use journal::{Message, Row, seal};
+use engine::State;
+use journal::{Row, seal};
 use queue::{BatchPublisher, CommandConsumer, Delivery};
 use store::journal::{AppendError, Appender};
-use store::{Db, StoreError};
+use store::Db;
 use telemetry::Metric;
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +24,8 @@ use crate::clock::Clock;
 use crate::error::ProcessorError;
 use crate::failpoint;
 use crate::genesis::Genesis;
+use crate::lookup::was_decided;
+use crate::rules::{self, AckWith, Refused};
 use crate::standby::{STANDBY_LOOK, pause, wait_for_silence};
 use crate::status::Status;
 use crate::takeover::{Taken, take_over};
@@ -184,8 +186,9 @@ impl<'a> Sequencer<'a> {
                 .config
                 .commands_max
                 .saturating_sub(self.open.as_ref().map_or(0, OpenBatch::len));
-            let has_room =
-                self.open.as_ref().is_none_or(|open| !open.is_full(self.config.commands_max));
+            let has_room = self.open.as_ref().is_none_or(|open| {
+                !open.is_full(self.config.commands_max) && !open.is_old(self.clock.now())
+            });
             let tick = tokio::time::Instant::from_std(self.last_row + TICK);
             tokio::select! {
                 biased;
@@ -248,20 +251,27 @@ impl<'a> Sequencer<'a> {
     async fn take(&mut self, deliveries: Vec<Delivery>) -> Result<(), ProcessorError> {
         let begun = Instant::now();
         for delivery in deliveries {
-            let command = match self.decode(&delivery) {
+            let command = match rules::read_delivery(&delivery.body, &self.state) {
                 Ok(command) => Some(command),
+                Err(Refused::Unreadable(error)) => {
+                    tracing::warn!(%error, "a message cannot be read");
+                    self.put_aside(&delivery, "unreadable").await?;
+                    None
+                }
                 Err(Refused::Dead(reason)) => {
                     self.put_aside(&delivery, reason).await?;
                     None
                 }
-                Err(Refused::Stop(error)) => return Err(error),
+                Err(Refused::SeenBeyondHead { seen, head }) => {
+                    return Err(ProcessorError::SeenBeyondHead { seen, head });
+                }
             };
             let decided = match command {
                 None => None,
                 // It was decided long ago, and was not acknowledged then.
                 Some(command)
                     if self.is_past_its_window(&command)
-                        && was_decided(self.db, command.id).await? =>
+                        && was_decided(self.db, &self.state, command.id).await? =>
                 {
                     Some(Decided::Repeated)
                 }
@@ -316,7 +326,7 @@ impl<'a> Sequencer<'a> {
     /// Tells whether a command is expired and not remembered, so that only what is kept for ever can say whether it was
     /// decided long ago.
     fn is_past_its_window(&self, command: &engine::Command) -> bool {
-        command.expires_at < self.clock.now() && self.state.known(command.id).is_none()
+        rules::is_past_its_window(command, &self.state, self.clock.now())
     }
 
     /// Notes what became of a delivery, so that it is acknowledged when everything before it is committed.
@@ -327,18 +337,23 @@ impl<'a> Sequencer<'a> {
     ) -> Result<(), ProcessorError> {
         match decided {
             Some(Decided::Repeated) => telemetry::add(Metric::CommandsRepeated, 1),
-            Some(Decided::IdReused) => self.put_aside(delivery, "id_reused").await?,
             Some(Decided::Panicked) => {
                 telemetry::add(Metric::CommandsPanicked, 1);
                 tracing::error!("a command was rejected as internal: deciding it panicked");
-                self.put_aside(delivery, "internal").await?;
             }
-            Some(Decided::Entered) | None => {}
+            Some(Decided::Entered | Decided::IdReused) | None => {}
         }
-        match (&mut self.open, &mut self.flight) {
-            (Some(open), _) => open.through = Some(delivery.tag),
-            (None, Some(flight)) => flight.through = Some(delivery.tag),
-            (None, None) => self.consumer.ack(delivery.tag).await?,
+        if let Some(reason) = decided.and_then(rules::put_aside_for) {
+            self.put_aside(delivery, reason).await?;
+        }
+        match rules::ack_with(self.open.is_some(), self.flight.is_some()) {
+            AckWith::Open => {
+                self.open.as_mut().expect("a batch is open").through = Some(delivery.tag);
+            }
+            AckWith::Flight => {
+                self.flight.as_mut().expect("a row is in flight").through = Some(delivery.tag);
+            }
+            AckWith::Now => self.consumer.ack(delivery.tag).await?,
         }
         Ok(())
     }
@@ -353,26 +368,6 @@ impl<'a> Sequencer<'a> {
         Ok(self.consumer.dead_letter(delivery, reason).await?)
     }
 
-    /// Reads a message and checks that it is for this journal.
-    fn decode(&self, delivery: &Delivery) -> Result<engine::Command, Refused> {
-        let message = Message::decode(&delivery.body).map_err(|error| {
-            tracing::warn!(%error, "a message cannot be read");
-            Refused::Dead("unreadable")
-        })?;
-        let incarnation = self.state.settings().map_or(0, |settings| settings.incarnation);
-        if message.incarnation != incarnation {
-            return Err(Refused::Dead("incarnation"));
-        }
-        if message.seen > self.state.sequence() {
-            let head = self.state.sequence();
-            return Err(Refused::Stop(ProcessorError::SeenBeyondHead { seen: message.seen, head }));
-        }
-        if message.command.origin != Origin::Client {
-            return Err(Refused::Dead("forbidden"));
-        }
-        Ok(message.command)
-    }
-
     /// Follows up a definite append: broadcast, then acknowledge.
     async fn land(&mut self, done: Landed) -> Result<(), ProcessorError> {
         let Landed { appender, row, result, through, took } = done;
@@ -380,14 +375,7 @@ impl<'a> Sequencer<'a> {
         self.retries = appender.retries();
         self.appender = Some(appender);
         self.status.set_appending(false);
-        match result {
-            Ok(()) => {}
-            Err(AppendError::Deposed { .. }) => return Err(ProcessorError::Deposed),
-            Err(AppendError::DoesNotFollow(sequence)) => {
-                return Err(ProcessorError::DoesNotFollow(sequence));
-            }
-            Err(error) => return Err(ProcessorError::Append(error)),
-        }
+        rules::landed(result)?;
         failpoint::pass("after_append");
         telemetry::observe(Metric::AppendDuration, took);
         telemetry::add(Metric::Batches, 1);
@@ -441,19 +429,6 @@ impl<'a> Sequencer<'a> {
         tracing::info!(sequence = self.sealed.get(), "the sequencer has stopped");
         Ok(())
     }
-}
-
-/// Tells whether a command is in the journal, by what is kept of it for ever.
-async fn was_decided(db: &Db, command: CommandId) -> Result<bool, StoreError> {
-    Ok(store::lookup::decided_in(db, uuid::Uuid::from_u128(command.get())).await?.is_some())
-}
-
-/// Why a delivery is not decided.
-enum Refused {
-    /// It is put aside, for this reason.
-    Dead(&'static str),
-    /// The sequencer must stop.
-    Stop(ProcessorError),
 }
 
 /// An append whose outcome is definite.

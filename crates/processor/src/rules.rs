@@ -1,0 +1,115 @@
+//! The rules that the sequencer goes by, without its queue and its database, so that the simulator goes by the same ones:
+//! what is done with a delivery, whether a command is still remembered, and when a delivery is acknowledged.
+
+use engine::{Command, Origin, State};
+use journal::{BadMessage, Message};
+use store::journal::AppendError;
+use units::{CommandId, Sequence, Time};
+
+use crate::batch::Decided;
+use crate::error::ProcessorError;
+
+/// Why a delivery is not decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// It is put aside: nobody can read it.
+    Unreadable(BadMessage),
+    /// It is put aside, for this reason.
+    Dead(&'static str),
+    /// Its server had seen a row that the journal does not have: the sequencer must stop.
+    SeenBeyondHead {
+        /// What the server had seen.
+        seen: Sequence,
+        /// The head.
+        head: Sequence,
+    },
+}
+
+/// Reads a message and checks that it is for this journal.
+///
+/// # Errors
+///
+/// [`Refused`] where there is nothing to decide.
+pub fn read_delivery(body: &[u8], state: &State) -> Result<Command, Refused> {
+    let message = Message::decode(body).map_err(Refused::Unreadable)?;
+    let incarnation = state.settings().map_or(0, |settings| settings.incarnation);
+    if message.incarnation != incarnation {
+        return Err(Refused::Dead("incarnation"));
+    }
+    let head = state.sequence();
+    if message.seen > head {
+        return Err(Refused::SeenBeyondHead { seen: message.seen, head });
+    }
+    if message.command.origin != Origin::Client {
+        return Err(Refused::Dead("forbidden"));
+    }
+    Ok(message.command)
+}
+
+/// Tells whether a command is expired and not remembered, so that only what is kept for ever can say whether it was
+/// decided long ago.
+#[must_use]
+pub fn is_past_its_window(command: &Command, state: &State, now: Time) -> bool {
+    command.expires_at < now && state.known(command.id).is_none()
+}
+
+/// Tells whether the state still remembers the commands of a row that was committed at this time.
+#[must_use]
+pub fn is_remembered(committed_at: Time, state: &State) -> bool {
+    state.time().micros_since(committed_at) <= state.limits().dedup_window_micros
+}
+
+/// Tells whether a batch has decided a command from outside.
+#[must_use]
+pub fn has_decided(batch: &journal::Batch, command: CommandId) -> bool {
+    let of = |entry: &journal::Entry| {
+        entry.command.id == command && entry.command.origin == Origin::Client
+    };
+    batch.entries.iter().any(of)
+}
+
+/// What a delivery is acknowledged with. An acknowledgement reaches everything before it too, so it waits for all that is
+/// not committed yet, also where its own delivery needed no outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AckWith {
+    /// The batch that is open.
+    Open,
+    /// The row in flight.
+    Flight,
+    /// At once: nothing is undecided or uncommitted.
+    Now,
+}
+
+/// Says what a delivery is acknowledged with.
+#[must_use]
+pub fn ack_with(open: bool, in_flight: bool) -> AckWith {
+    match (open, in_flight) {
+        (true, _) => AckWith::Open,
+        (false, true) => AckWith::Flight,
+        (false, false) => AckWith::Now,
+    }
+}
+
+/// Says why a delivery goes to the dead letters after it was looked at; `None` where it does not.
+#[must_use]
+pub fn put_aside_for(decided: Decided) -> Option<&'static str> {
+    match decided {
+        Decided::Entered | Decided::Repeated => None,
+        Decided::IdReused => Some("id_reused"),
+        Decided::Panicked => Some("internal"),
+    }
+}
+
+/// Says what a definite append means for the sequencer: go on, or end with a reason.
+///
+/// # Errors
+///
+/// [`ProcessorError`]: the state must be dropped.
+pub fn landed(result: Result<(), AppendError>) -> Result<(), ProcessorError> {
+    match result {
+        Ok(()) => Ok(()),
+        Err(AppendError::Deposed { .. }) => Err(ProcessorError::Deposed),
+        Err(AppendError::DoesNotFollow(sequence)) => Err(ProcessorError::DoesNotFollow(sequence)),
+        Err(error) => Err(ProcessorError::Append(error)),
+    }
+}
