@@ -68,6 +68,11 @@ impl OpenBatch {
         Ok(open)
     }
 
+    /// Returns the journal time at which its commands are decided.
+    pub fn time(&self) -> Time {
+        self.batch.time
+    }
+
     /// Returns how many commands are in it.
     pub fn len(&self) -> usize {
         self.batch.entries.len()

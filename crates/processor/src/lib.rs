@@ -12,7 +12,6 @@ mod error;
 pub mod failpoint;
 mod genesis;
 mod health;
-mod lookup;
 pub mod rules;
 mod sequencer;
 mod standby;

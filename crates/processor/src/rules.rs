@@ -4,7 +4,7 @@
 use engine::{Command, Origin, State};
 use journal::{BadMessage, Message};
 use store::journal::AppendError;
-use units::{CommandId, Sequence, Time};
+use units::{Sequence, Time};
 
 use crate::batch::Decided;
 use crate::error::ProcessorError;
@@ -53,19 +53,12 @@ pub fn is_past_its_window(command: &Command, state: &State, now: Time) -> bool {
     command.expires_at < now && state.known(command.id).is_none()
 }
 
-/// Tells whether the state still remembers the commands of a row that was committed at this time.
+/// Tells whether a row of this time has waited so long for its commit that it must not be sent any more. A command is
+/// remembered from its row's time on: committed late, it would be forgotten early, while a repeat of it may still come.
+/// Who gives a row up must raise the epoch before anything else is done, as it may still be in the journal.
 #[must_use]
-pub fn is_remembered(committed_at: Time, state: &State) -> bool {
-    state.time().micros_since(committed_at) <= state.limits().dedup_window_micros
-}
-
-/// Tells whether a batch has decided a command from outside.
-#[must_use]
-pub fn has_decided(batch: &journal::Batch, command: CommandId) -> bool {
-    let of = |entry: &journal::Entry| {
-        entry.command.id == command && entry.command.origin == Origin::Client
-    };
-    batch.entries.iter().any(of)
+pub fn is_too_old(row: Time, now: Time, state: &State) -> bool {
+    now.micros_since(row) > state.limits().dedup_window_micros / 4
 }
 
 /// What a delivery is acknowledged with. An acknowledgement reaches everything before it too, so it waits for all that is

@@ -17,14 +17,13 @@ use store::Db;
 use telemetry::Metric;
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
-use units::{CommandId, Hash32, Sequence};
+use units::{CommandId, Hash32, Sequence, Time};
 
 use crate::batch::{Decided, EvolvePanicked, OpenBatch};
 use crate::clock::Clock;
 use crate::error::ProcessorError;
 use crate::failpoint;
 use crate::genesis::Genesis;
-use crate::lookup::was_decided;
 use crate::rules::{self, AckWith, Refused};
 use crate::standby::{STANDBY_LOOK, pause, wait_for_silence};
 use crate::status::Status;
@@ -108,6 +107,7 @@ type InFlight = Pin<Box<dyn Future<Output = (Appender, Row, Result<(), AppendErr
 /// The append of one row, and what is to be acknowledged when it is committed.
 struct Flight {
     append: InFlight,
+    time: Time,
     through: Option<u64>,
     begun: Instant,
 }
@@ -181,6 +181,7 @@ impl<'a> Sequencer<'a> {
         self.tick()?;
         loop {
             self.status.beat();
+            self.give_up_what_is_too_old()?;
             self.send()?;
             let room = self
                 .config
@@ -197,6 +198,19 @@ impl<'a> Sequencer<'a> {
                 taken = self.consumer.next(room.max(1)), if has_room => self.take(taken?).await?,
                 () = sleep_until(tick) => self.tick()?,
             }
+        }
+    }
+
+    /// Ends where a row has waited too long for its commit; whoever takes over then settles what became of it. While a row
+    /// is in flight, the loop comes by here at every tick.
+    fn give_up_what_is_too_old(&self) -> Result<(), ProcessorError> {
+        let oldest = self.flight.as_ref().map(|flight| flight.time);
+        let oldest = oldest.or_else(|| self.open.as_ref().map(OpenBatch::time));
+        match oldest {
+            Some(time) if rules::is_too_old(time, self.clock.now(), &self.state) => {
+                Err(ProcessorError::TooOld(self.sealed))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -221,11 +235,12 @@ impl<'a> Sequencer<'a> {
             self.appender.take().expect("the appender is here while nothing is in flight");
         self.status.set_appending(true);
         failpoint::pass("before_append");
+        let time = row.time;
         let append = Box::pin(async move {
             let result = appender.append(&row).await;
             (appender, row, result)
         });
-        self.flight = Some(Flight { append, through, begun: Instant::now() });
+        self.flight = Some(Flight { append, time, through, begun: Instant::now() });
         Ok(())
     }
 
@@ -263,26 +278,24 @@ impl<'a> Sequencer<'a> {
                     None
                 }
                 Err(Refused::SeenBeyondHead { seen, head }) => {
-                    return Err(ProcessorError::SeenBeyondHead { seen, head });
+                    return Err(self.seen_beyond(seen, head).await?);
                 }
             };
             let decided = match command {
                 None => None,
-                // It was decided long ago, and was not acknowledged then.
-                Some(command)
-                    if self.is_past_its_window(&command)
-                        && was_decided(self.db, &self.state, command.id).await? =>
-                {
-                    Some(Decided::Repeated)
-                }
-                Some(command) if self.suspects.contains_key(&command.id) => {
-                    self.take_suspect(&delivery, command).await?;
-                    continue;
-                }
                 Some(command) => {
+                    // First: what is past its window is forgotten when a batch is opened.
                     self.open_batch()?;
-                    let open = self.open.as_mut().expect("it was opened just now");
-                    Some(open.decide(&mut self.state, command).map_err(evolve_panicked)?)
+                    if self.is_past_its_window(&command) && self.was_decided(command.id).await? {
+                        // It was decided long ago, and was not acknowledged then.
+                        Some(Decided::Repeated)
+                    } else if self.suspects.contains_key(&command.id) {
+                        self.take_suspect(&delivery, command).await?;
+                        continue;
+                    } else {
+                        let open = self.open.as_mut().expect("it was opened just now");
+                        Some(open.decide(&mut self.state, command).map_err(evolve_panicked)?)
+                    }
                 }
             };
             self.note(&delivery, decided).await?;
@@ -327,6 +340,25 @@ impl<'a> Sequencer<'a> {
     /// decided long ago.
     fn is_past_its_window(&self, command: &engine::Command) -> bool {
         rules::is_past_its_window(command, &self.state, self.clock.now())
+    }
+
+    /// Tells whether a command that is not remembered was decided all the same.
+    async fn was_decided(&mut self, command: CommandId) -> Result<bool, ProcessorError> {
+        let kept = store::lookup::kept(self.db, command, self.state.remembered_since()).await?;
+        Ok(kept.decided_in.is_some())
+    }
+
+    /// Says why a command's server has seen a row that is not in the state: somebody else has appended it, or it is gone.
+    async fn seen_beyond(
+        &mut self,
+        seen: Sequence,
+        head: Sequence,
+    ) -> Result<ProcessorError, ProcessorError> {
+        let there = store::journal::head(self.db).await?.map(|(sequence, ..)| sequence);
+        Ok(match there {
+            Some(there) if there >= seen => ProcessorError::Deposed,
+            _ => ProcessorError::SeenBeyondHead { seen, head },
+        })
     }
 
     /// Notes what became of a delivery, so that it is acknowledged when everything before it is committed.

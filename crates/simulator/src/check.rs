@@ -5,17 +5,25 @@ use std::collections::BTreeMap;
 use engine::{Action, Decision, Event, Origin, Stamp, State};
 use follower::read_next;
 use journal::{Applied, Batch, state_hash};
-use units::{CommandId, Hash32, Sequence};
+use units::{CommandId, Hash32, Sequence, Time};
 
 use crate::client::{Finish, Record};
 use crate::event::Answer;
 use crate::processor::id;
-use crate::settings::SERVERS;
+use crate::settings::{SERVERS, WINDOW};
 use crate::tables::Tables;
 use crate::world::World;
 
-/// What the journal says of each command from outside: the rows that it is in, and whether it was refused there.
-type Outcomes = BTreeMap<CommandId, Vec<(Sequence, bool)>>;
+/// What the journal says of each command from outside: the rows that it is in.
+type Outcomes = BTreeMap<CommandId, Vec<Place>>;
+
+/// Where a command stands in the journal.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    row: Sequence,
+    time: Time,
+    refused: bool,
+}
 
 /// A rule and what was found instead.
 type Broken = (&'static str, String);
@@ -121,17 +129,15 @@ fn decide_again(state: &mut State, batch: &Batch) -> Result<(), Broken> {
 fn note_outcomes(batch: &Batch, outcomes: &mut Outcomes) {
     for entry in batch.entries.iter().filter(|entry| entry.command.origin == Origin::Client) {
         let refused = matches!(entry.event, Event::Rejected(_));
-        outcomes.entry(entry.command.id).or_default().push((batch.sequence, refused));
+        let place = Place { row: batch.sequence, time: batch.time, refused };
+        outcomes.entry(entry.command.id).or_default().push(place);
     }
 }
 
 /// Checks what a client was told against what the journal says.
-fn check_record(record: &Record, rows: &[(Sequence, bool)]) -> Result<(), Broken> {
-    let done = rows.iter().filter(|(_, refused)| !refused).count();
-    if done > 1 {
-        return Err(("no command takes effect twice", format!("it has done so {done} times")));
-    }
-    // What is kept for ever is never decided again; another command, coming back when it is forgotten, is too late.
+fn check_record(record: &Record, rows: &[Place]) -> Result<(), Broken> {
+    let done = rows.iter().filter(|place| !place.refused).count();
+    // What is kept for ever has one outcome for ever; whatever else a client repeats, within the window.
     let kept = matches!(
         record.action,
         Action::PlaceOrder(_)
@@ -139,12 +145,21 @@ fn check_record(record: &Record, rows: &[(Sequence, bool)]) -> Result<(), Broken
             | Action::Transfer { .. }
             | Action::RequestWithdrawal { .. }
     );
+    if kept && done > 1 {
+        return Err(("no command takes effect twice", format!("it has done so {done} times")));
+    }
     if kept && rows.len() > 1 {
         return Err(("a command has one outcome", format!("it has {}", rows.len())));
     }
+    if let Some(pair) =
+        rows.windows(2).find(|pair| pair[1].time.micros_since(pair[0].time) <= WINDOW)
+    {
+        let found = format!("it has two, in rows {} and {}", pair[0].row, pair[1].row);
+        return Err(("a command has one outcome within the window", found));
+    }
     for answer in &record.answers {
         if let Answer::Decided { row, refused } = answer
-            && !rows.contains(&(*row, *refused))
+            && !rows.iter().any(|place| place.row == *row && place.refused == *refused)
         {
             let found = format!("its client was answered from row {row}");
             return Err(("what was answered is in the journal", found));

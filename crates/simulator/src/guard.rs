@@ -18,7 +18,8 @@ pub enum Guard {
     AckOrder,
     /// A row is broadcast when it is committed: without it, when it is sent.
     CommitFirst,
-    /// A batch takes no commands when it is old: without it, a command may be forgotten as soon as it is committed.
+    /// A row that has waited too long for its commit is given up: without it, a command may be forgotten as soon as it is
+    /// committed, while a repeat of it is on its way.
     Age,
     /// A command that is expired and forgotten is looked up in what is kept for ever: without it, it is decided again.
     Window,

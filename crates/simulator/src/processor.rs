@@ -233,12 +233,11 @@ impl World {
         let Some(consumer) = processor.consumer else { return };
         let Some(active) = processor.active_mut() else { return };
         active.woken = false;
-        let guarded = self.guards.has(Guard::Age);
         let time = active.now(now);
         let (has_room, room) = match &active.open {
             None => (true, COMMANDS_MAX),
             Some(open) => (
-                !open.is_full(COMMANDS_MAX) && !(guarded && open.is_old(time)),
+                !open.is_full(COMMANDS_MAX) && !open.is_old(time),
                 COMMANDS_MAX.saturating_sub(open.len()),
             ),
         };
@@ -268,24 +267,35 @@ impl World {
                 return self.note_delivery(index, delivery, None);
             }
             Err(Refused::SeenBeyondHead { seen, head }) => {
+                if !self.database_answers(index) || self.store.head() >= seen {
+                    self.stand_by(index, "somebody else appends");
+                    return false;
+                }
                 self.fail("no command has seen beyond the head", || format!("{seen} > {head}"));
                 return false;
             }
         };
+        // First: what is past its window is forgotten when a batch is opened.
+        if !self.open_batch(index) {
+            return false;
+        }
+        let active = self.processors[index].active().expect("it was active just now");
         let now = active.now(self.now);
-        if rules::is_past_its_window(&command, &active.state, now) {
+        if self.guards.has(Guard::Window)
+            && rules::is_past_its_window(&command, &active.state, now)
+        {
             if !self.database_answers(index) {
                 self.stand_by(index, "a look-up failed");
                 return false;
             }
-            match self.store.was_decided(&active.state, command.id) {
-                Ok(true) => {
+            match self.store.kept(command.id, active.state.remembered_since()) {
+                Ok(Some(_)) => {
                     self.note(Who::Processor(index), "finds decided", delivery.tag, || {
                         id(command.id)
                     });
                     return self.note_delivery(index, delivery, Some(Decided::Repeated));
                 }
-                Ok(false) => {}
+                Ok(None) => {}
                 Err(reason) => {
                     self.fail("the journal can be read", || reason);
                     return false;
@@ -293,9 +303,6 @@ impl World {
             }
         }
         let name = command.id;
-        if !self.open_batch(index) {
-            return false;
-        }
         let active = self.processors[index].active_mut().expect("it was active just now");
         let open = active.open.as_mut().expect("it was opened just now");
         let decided = match open.decide(&mut active.state, command) {
@@ -365,7 +372,25 @@ impl World {
         }
     }
 
+    /// Ends where a row has waited too long for its commit; tells whether the sequencer goes on.
+    pub(crate) fn is_young_enough(&mut self, index: usize) -> bool {
+        let now = self.now;
+        let Some(active) = self.processors[index].active() else { return false };
+        let oldest = active.flight.as_ref().map(|flight| flight.row.time);
+        let oldest = oldest.or_else(|| active.open.as_ref().map(OpenBatch::time));
+        let too_old =
+            oldest.is_some_and(|time| rules::is_too_old(time, active.now(now), &active.state));
+        if too_old && self.guards.has(Guard::Age) {
+            self.stand_by(index, "its row is too old");
+            return false;
+        }
+        true
+    }
+
     fn tick(&mut self, index: usize) {
+        if !self.is_young_enough(index) {
+            return;
+        }
         let now = self.now;
         let Some(active) = self.processors[index].active_mut() else { return };
         let due = active.last_row + TICK;

@@ -136,8 +136,15 @@ impl World {
         if !answers {
             return self.answer_ask(index, &ask, Answer::Unavailable);
         }
-        let decided = known.map(|known| known.outcome);
-        if let Some(row) = decided.or_else(|| self.store.tables.decided_in(ask.id)) {
+        let known = match known {
+            Some(known) => Ok(Some(known.outcome)),
+            None => self.store.kept(ask.id, server.state.remembered_since()),
+        };
+        let known = match known {
+            Ok(known) => known,
+            Err(reason) => return self.fail("the journal can be read", || reason),
+        };
+        if let Some(row) = known {
             let refused = self.store.row(row).and_then(|row| outcome(row, ask.id));
             let Some(refused) = refused else {
                 return self.fail("a known command is in its row", || format!("{row}"));

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use engine::{Stamp, State};
 use follower::{Recovered, read_next};
 use journal::{Row, Snapshot, SnapshotReader};
-use processor::rules;
 use store::journal::Found;
 use units::{CommandId, Hash32, Sequence, Time};
 
@@ -165,31 +164,29 @@ impl Store {
         Ok(())
     }
 
-    /// Tells whether a command that `state` does not know was decided, as the sequencer's look-up does.
+    /// Returns the row that has decided a command which a state does not remember, as `store::lookup::kept` does.
     ///
     /// # Errors
     ///
     /// What does not fit, in words.
-    pub(crate) fn was_decided(&self, state: &State, command: CommandId) -> Result<bool, String> {
-        if !self.has(Guard::Window) {
-            return Ok(false);
-        }
-        if self.tables.decided_in(command).is_some() {
-            return Ok(true);
+    pub(crate) fn kept(
+        &self,
+        command: CommandId,
+        remembered_since: Time,
+    ) -> Result<Option<Sequence>, String> {
+        if let Some(row) = self.tables.decided_in(command) {
+            return Ok(Some(row));
         }
         if !self.has(Guard::Tail) {
-            return Ok(false);
+            return Ok(None);
         }
-        for row in self.rows_after(self.tables.progress) {
-            if rules::is_remembered(row.time, state) {
-                return Ok(false);
-            }
-            let batch = journal::read(row).map_err(|bad| bad.to_string())?;
-            if rules::has_decided(&batch, command) {
-                return Ok(true);
+        let forgotten = self.rows_after(self.tables.progress).iter();
+        for row in forgotten.take_while(|row| row.time < remembered_since) {
+            if journal::read(row).map_err(|bad| bad.to_string())?.has_decided(command) {
+                return Ok(Some(row.sequence));
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// Notes an order that is answered 202. A later expiry counts: it may be carried out until then.

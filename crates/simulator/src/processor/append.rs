@@ -23,6 +23,9 @@ fn gone() -> StoreError {
 impl World {
     /// Seals the open batch and sends it, where nothing is in flight.
     pub(super) fn send(&mut self, index: usize) {
+        if !self.is_young_enough(index) {
+            return;
+        }
         let Some(active) = self.processors[index].active_mut() else { return };
         if active.flight.is_some() {
             return;
@@ -87,7 +90,7 @@ impl World {
             self.to_processor(index, after, unknown(()));
         } else if roll < rates.append_lost + rates.append_unanswered + rates.append_late {
             // The statement goes on by itself, long after its sender has given it up.
-            let late = self.rng.between(10 * MS, 12 * S);
+            let late = self.rng.between(10 * MS, 5 * S);
             self.schedule(late, arrives(row, None));
             let after = self.rng.between(MS, 100 * MS);
             self.to_processor(index, after, unknown(()));
