@@ -48,9 +48,8 @@ impl Batch {
     /// Tells whether a command from outside was decided in it.
     #[must_use]
     pub fn has_decided(&self, command: CommandId) -> bool {
-        let of = |entry: &Entry| {
-            entry.command.id == command && entry.command.origin == Origin::Client
-        };
+        let of =
+            |entry: &Entry| entry.command.id == command && entry.command.origin == Origin::Client;
         self.entries.iter().any(of)
     }
 }

@@ -168,10 +168,7 @@ impl OpenBatch {
     }
 
     /// Closes the batch. One without commands gets a tick: a row is never empty.
-    pub fn close(
-        mut self,
-        state: &mut State,
-    ) -> Result<(Batch, Option<u64>), EvolvePanicked> {
+    pub fn close(mut self, state: &mut State) -> Result<(Batch, Option<u64>), EvolvePanicked> {
         if self.batch.entries.is_empty() {
             self.add_internal(state, Action::Tick)?;
         }

@@ -195,7 +195,8 @@ async fn first(app: &App, ask: &Ask) -> Result<First, Problem> {
         // Beyond the window only a key can name an old command: it holds for ever.
         None if ask.keyed => {
             let found = store::lookup::kept(&app.db, ask.id, remembered_since).await;
-            let kept = found.map_err(|error| Problem::unavailable("cannot look a key up", &error))?;
+            let kept =
+                found.map_err(|error| Problem::unavailable("cannot look a key up", &error))?;
             match (kept.decided_in, kept.pending_until) {
                 (Some(outcome), _) => (ask.id, outcome),
                 (None, Some(until)) => return Ok(First::Pending { until }),

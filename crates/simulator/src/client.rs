@@ -202,9 +202,14 @@ impl World {
         client.asked += 1;
         let Some(task) = &client.task else { return };
         let command = task.id;
-        self.note(Who::Client(index), "sees", client_number(command), || {
-            format!("{} {seen:?}", id(command))
-        });
+        let what = match seen {
+            Seen::NotFound => "finds nothing:",
+            Seen::Pending => "sees pending:",
+            Seen::Expired => "sees expired:",
+            Seen::Decided => "sees decided:",
+            Seen::Unavailable => "sees nothing now:",
+        };
+        self.note(Who::Client(index), what, client_number(command), || id(command));
         let record = self.records.get_mut(&command).expect("what was asked is recorded");
         match seen {
             Seen::Expired => {

@@ -15,6 +15,17 @@ pub(crate) enum Point {
     BeforeAck,
 }
 
+impl Point {
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Self::BetweenDeliveries => "a crash between two deliveries:",
+            Self::BeforeAppend => "a crash before the append:",
+            Self::AfterAppend => "a crash after the append:",
+            Self::BeforeAck => "a crash before the acknowledgement:",
+        }
+    }
+}
+
 /// How often small things go wrong, out of a thousand times.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rates {
@@ -34,20 +45,54 @@ pub(crate) struct Rates {
 /// Something large that goes wrong.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fault {
-    CrashProcessor { index: usize, down: u64 },
-    CrashAllProcessors { down: u64 },
-    Arm { index: usize, point: Point },
-    PauseProcessor { index: usize, pause: u64 },
-    CutOffProcessor { index: usize, pause: u64 },
+    CrashProcessor {
+        index: usize,
+        down: u64,
+    },
+    CrashAllProcessors {
+        down: u64,
+    },
+    Arm {
+        index: usize,
+        point: Point,
+    },
+    PauseProcessor {
+        index: usize,
+        pause: u64,
+    },
+    CutOffProcessor {
+        index: usize,
+        pause: u64,
+    },
     /// The broker takes the active consumer for dead; its processor hears of it later.
-    DropConsumer { heard_after: u64 },
-    CrashServer { index: usize, down: u64 },
-    PauseServer { index: usize, pause: u64 },
-    CutOffServer { index: usize, pause: u64 },
-    CrashProjector { index: usize, down: u64 },
-    LagProjectors { pause: u64 },
-    RestartDatabase { away: u64 },
-    RestartBroker { away: u64 },
+    DropConsumer {
+        heard_after: u64,
+    },
+    CrashServer {
+        index: usize,
+        down: u64,
+    },
+    PauseServer {
+        index: usize,
+        pause: u64,
+    },
+    CutOffServer {
+        index: usize,
+        pause: u64,
+    },
+    CrashProjector {
+        index: usize,
+        down: u64,
+    },
+    LagProjectors {
+        pause: u64,
+    },
+    RestartDatabase {
+        away: u64,
+    },
+    RestartBroker {
+        away: u64,
+    },
     Purge,
     Poison,
 }
@@ -118,7 +163,7 @@ impl World {
 
     pub(crate) fn fault(&mut self, fault: Fault) {
         let now = self.now;
-        self.note(Who::Fault, "strikes", 0, || format!("{fault:?}"));
+        self.note(Who::Fault, "strikes:", 0, || format!("{fault:?}"));
         match fault {
             Fault::CrashProcessor { index, down } => self.crash_processor(index, down),
             Fault::CrashAllProcessors { down } => {
@@ -157,7 +202,7 @@ impl World {
             Fault::RestartBroker { away } => self.restart_broker(away),
             Fault::Purge => {
                 let purged = self.broker.purge();
-                self.note(Who::Broker, "loses", 0, || format!("{purged} messages to a purge"));
+                self.note(Who::Broker, "is purged of", 0, || format!("{purged} messages"));
             }
             Fault::Poison => {
                 let length = self.rng.place(40);

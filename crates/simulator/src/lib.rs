@@ -25,6 +25,7 @@ mod tables;
 mod trace;
 mod world;
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use guard::Guard;
@@ -47,6 +48,8 @@ pub struct Run {
     pub rows: u64,
     /// How often the epoch was raised.
     pub epochs: u64,
+    /// How often each thing happened, by the words of the trace.
+    pub happened: BTreeMap<&'static str, u64>,
     /// The lines of the trace, where they were asked for.
     pub trace: Vec<String>,
 }
@@ -63,6 +66,7 @@ pub fn run(seed: u64, removed: &[Guard], traced: bool) -> Run {
     }
     let head = world.store.rows.last().map_or([0; 32], |row| row.hash.0);
     let digest = units::mix_bytes(&head, world.trace.digest());
+    let (happened, trace) = world.trace.into_parts();
     let count = |length: usize| u64::try_from(length).unwrap_or(u64::MAX);
     Run {
         seed,
@@ -71,6 +75,7 @@ pub fn run(seed: u64, removed: &[Guard], traced: bool) -> Run {
         commands: count(world.records.len()),
         rows: count(world.store.rows.len()),
         epochs: world.store.epoch,
-        trace: world.trace.into_lines(),
+        happened,
+        trace,
     }
 }

@@ -130,7 +130,7 @@ impl World {
             ProcessorEvent::Found(attempt, found) => self.found(index, attempt, found),
             ProcessorEvent::QueueLost(consumer) => {
                 if self.processors[index].consumer == Some(consumer) {
-                    self.stand_by(index, "the queue is gone");
+                    self.stand_by(index, "has lost the queue");
                 }
             }
             ProcessorEvent::Restart => {
@@ -146,7 +146,7 @@ impl World {
         if self.quiet || self.processors[index].armed != Some(point) {
             return false;
         }
-        self.note(Who::Fault, "a processor crashes", 0, || format!("{index} {point:?}"));
+        self.note(Who::Fault, point.words(), 0, || format!("processor {index}"));
         let down = self.rng.between(50 * MS, 6_000 * MS);
         self.crash_processor(index, down);
         true
@@ -202,7 +202,7 @@ impl World {
 
     /// Drops the state and stands by.
     pub(crate) fn stand_by(&mut self, index: usize, reason: &'static str) {
-        self.note(Who::Processor(index), "stands by:", 0, || reason.to_owned());
+        self.note(Who::Processor(index), reason, 0, || "and stands by".to_owned());
         let processor = &mut self.processors[index];
         processor.mode = Mode::Standby;
         let consumer = processor.consumer.take();
@@ -268,7 +268,7 @@ impl World {
             }
             Err(Refused::SeenBeyondHead { seen, head }) => {
                 if !self.database_answers(index) || self.store.head() >= seen {
-                    self.stand_by(index, "somebody else appends");
+                    self.stand_by(index, "is behind another");
                     return false;
                 }
                 self.fail("no command has seen beyond the head", || format!("{seen} > {head}"));
@@ -281,11 +281,10 @@ impl World {
         }
         let active = self.processors[index].active().expect("it was active just now");
         let now = active.now(self.now);
-        if self.guards.has(Guard::Window)
-            && rules::is_past_its_window(&command, &active.state, now)
+        if self.guards.has(Guard::Window) && rules::is_past_its_window(&command, &active.state, now)
         {
             if !self.database_answers(index) {
-                self.stand_by(index, "a look-up failed");
+                self.stand_by(index, "cannot look a command up");
                 return false;
             }
             match self.store.kept(command.id, active.state.remembered_since()) {
@@ -312,9 +311,13 @@ impl World {
                 return false;
             }
         };
-        self.note(Who::Processor(index), "decides", delivery.tag, || {
-            format!("{} {decided:?}", id(name))
-        });
+        let what = match decided {
+            Decided::Entered => "decides",
+            Decided::Repeated => "knows",
+            Decided::IdReused => "knows otherwise",
+            Decided::Panicked => "panics at",
+        };
+        self.note(Who::Processor(index), what, delivery.tag, || id(name));
         if decided == Decided::Panicked {
             self.fail("deciding a command never panics", || id(name));
             return false;
@@ -380,8 +383,10 @@ impl World {
         let oldest = oldest.or_else(|| active.open.as_ref().map(OpenBatch::time));
         let too_old =
             oldest.is_some_and(|time| rules::is_too_old(time, active.now(now), &active.state));
-        if too_old && self.guards.has(Guard::Age) {
-            self.stand_by(index, "its row is too old");
+        // Without its memory, every row would be too old.
+        let guarded = self.guards.has(Guard::Age) && self.guards.has(Guard::Dedup);
+        if too_old && guarded {
+            self.stand_by(index, "has a row that is too old");
             return false;
         }
         true

@@ -62,7 +62,7 @@ impl World {
         let (mut state, mut hash) = match loaded {
             Some(loaded) if loaded.0.sequence() <= progress => loaded,
             _ => {
-                let Recovered { state, hash, .. } = self.store.load(progress);
+                let Recovered { state, hash, .. } = self.store.load(progress)?;
                 (state, hash)
             }
         };

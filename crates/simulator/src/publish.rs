@@ -39,7 +39,8 @@ impl World {
         }
         let copies = 1 + u64::from(!self.quiet && self.rng.chance(rates.publish_doubled));
         for _ in 0..copies {
-            let message = Stored { number: self.broker.number(Some(command)), body: Rc::clone(&body) };
+            let message =
+                Stored { number: self.broker.number(Some(command)), body: Rc::clone(&body) };
             let late = !self.quiet && self.rng.chance(rates.publish_late);
             let after = if late { self.rng.between(S, 12 * S) } else { self.network() };
             let arrives = BrokerEvent::Arrive { message, life, confirm };

@@ -13,9 +13,7 @@ use units::{CommandId, Hash32, Sequence, Time};
 use crate::Guard;
 use crate::event::{Answer, Ask, ClientEvent, Event, Life, Published, Seen, ServerEvent};
 use crate::processor::id;
-use crate::settings::{
-    BEHIND_MAX, MS, OUTCOME_WAIT, POLL_IDLE, POLL_WAITING, TO_LIVE,
-};
+use crate::settings::{BEHIND_MAX, MS, OUTCOME_WAIT, POLL_IDLE, POLL_WAITING, TO_LIVE};
 use crate::trace::Who;
 use crate::world::World;
 
@@ -82,7 +80,10 @@ impl World {
         if !self.server_reads(index) {
             return self.to_server(index, 500 * MS, ServerEvent::Restart);
         }
-        let Recovered { state, hash, .. } = self.store.load(self.store.head());
+        let Recovered { state, hash, .. } = match self.store.load(self.store.head()) {
+            Ok(recovered) => recovered,
+            Err(reason) => return self.fail("a snapshot can be loaded", || reason),
+        };
         let now = self.now;
         let server = &mut self.servers[index];
         (server.state, server.hash) = (state, hash);
@@ -113,8 +114,20 @@ impl World {
                 format!("server {index} answers {} from row {row}", id(ask.id))
             });
         }
-        self.note(Who::Server(index), "answers", ask.number, || {
-            format!("client {}: {} {answer:?}", ask.client, id(ask.id))
+        let what = match answer {
+            Answer::Decided { refused: false, .. } => "answers done",
+            Answer::Decided { refused: true, .. } => "answers refused",
+            Answer::Pending => "answers 202",
+            Answer::Unavailable => "answers 503, nothing has happened",
+            Answer::OutcomeUnknown => "answers 503, outcome unknown",
+            Answer::Broken => "breaks off",
+        };
+        self.note(Who::Server(index), what, ask.number, || {
+            let row = match answer {
+                Answer::Decided { row, .. } => format!(" in row {row}"),
+                _ => String::new(),
+            };
+            format!("to client {}: {}{row}", ask.client, id(ask.id))
         });
         let broken = !self.quiet && self.rng.chance(self.rates.answer_lost);
         let after = self.network();

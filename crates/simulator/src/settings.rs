@@ -15,15 +15,15 @@ pub(crate) const FAULTS_UNTIL: u64 = 60 * S;
 /// Everything must have come to an end by then.
 pub(crate) const END_MAX: u64 = FAULTS_UNTIL + 90 * S;
 
-/// How long a command lives; in the product, a little longer.
-pub(crate) const TO_LIVE: u64 = 12 * S;
+/// How long a command lives. The product has two and a half times as much, here as for the next two.
+pub(crate) const TO_LIVE: u64 = 6 * S;
 /// How long a server waits for the broker, and again for the outcome.
-pub(crate) const OUTCOME_WAIT: u64 = 5 * S;
+pub(crate) const OUTCOME_WAIT: u64 = 2_500 * MS;
 /// A server that is further behind takes no commands.
 pub(crate) const BEHIND_MAX: u64 = 2 * S;
 /// How long a command is remembered. A row is a quarter of it old at most when it is sent; the rest is a command's life, the
-/// time that a statement may go on by itself, and what a server may be behind. The product has twenty times as much.
-pub(crate) const WINDOW: u64 = 28 * S;
+/// time that a statement may go on by itself, and what a server may be behind. The product has thirty times as much.
+pub(crate) const WINDOW: u64 = 18 * S;
 /// How often a follower reads the journal while somebody waits, and otherwise.
 pub(crate) const POLL_WAITING: u64 = 250 * MS;
 pub(crate) const POLL_IDLE: u64 = S;
@@ -35,7 +35,7 @@ pub(crate) const ATTEMPT_MAX: u64 = 15 * S;
 pub(crate) const PAUSE_MIN: u64 = 20 * MS;
 pub(crate) const PAUSE_MAX: u64 = S;
 /// How long a client waits for an answer.
-pub(crate) const CLIENT_WAIT: u64 = 12 * S;
+pub(crate) const CLIENT_WAIT: u64 = 6 * S;
 /// Commands of one batch.
 pub(crate) const COMMANDS_MAX: usize = 24;
 /// Snapshots that are kept.

@@ -102,19 +102,23 @@ impl Store {
     }
 
     /// Loads the newest snapshot at or before a row.
-    pub(crate) fn load(&self, at_most: Sequence) -> Recovered {
+    ///
+    /// # Errors
+    ///
+    /// Why it is no state, in words.
+    pub(crate) fn load(&self, at_most: Sequence) -> Result<Recovered, String> {
         let fitting = self.snapshots.iter().rev();
         let newest = fitting.filter(|(snapshot, _)| snapshot.sequence <= at_most).next();
         let Some((snapshot, chunks)) = newest else {
             let (state, hash) = (State::new(), Hash32::default());
-            return Recovered { state, hash, snapshot: Sequence::new(0) };
+            return Ok(Recovered { state, hash, snapshot: Sequence::new(0) });
         };
         let mut reader = SnapshotReader::new();
         for chunk in chunks {
-            reader.push_chunk(chunk).expect("a snapshot is read as it was written");
+            reader.push_chunk(chunk).map_err(|bad| bad.to_string())?;
         }
-        let state = reader.finish(snapshot.state_hash).expect("a snapshot is a state");
-        Recovered { state, hash: snapshot.journal_hash, snapshot: snapshot.sequence }
+        let state = reader.finish(snapshot.state_hash).map_err(|bad| bad.to_string())?;
+        Ok(Recovered { state, hash: snapshot.journal_hash, snapshot: snapshot.sequence })
     }
 
     /// Follows the journal to its head.
@@ -141,7 +145,7 @@ impl Store {
     ///
     /// What does not fit, in words.
     pub(crate) fn take_snapshot(&mut self) -> Result<(), String> {
-        let mut recovered = self.load(self.head());
+        let mut recovered = self.load(self.head())?;
         self.catch_up(&mut recovered)?;
         let Recovered { state, hash, snapshot } = recovered;
         if state.sequence() == snapshot {

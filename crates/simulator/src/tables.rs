@@ -102,7 +102,9 @@ impl Tables {
             }
         }
         match sums.into_iter().find(|(_, sum)| *sum != 0) {
-            Some((asset, sum)) => Err(format!("asset {asset}: all postings sum to {sum}, not zero")),
+            Some((asset, sum)) => {
+                Err(format!("asset {asset}: all postings sum to {sum}, not zero"))
+            }
             None => Ok(()),
         }
     }

@@ -1,5 +1,6 @@
 //! What happened in a run: always as a digest, and as lines to read where somebody asked for them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use units::{mix, mix_bytes};
@@ -49,12 +50,14 @@ impl fmt::Display for Who {
 #[derive(Debug, Default)]
 pub(crate) struct Trace {
     digest: u64,
+    /// How often each thing happened.
+    counts: BTreeMap<&'static str, u64>,
     lines: Option<Vec<String>>,
 }
 
 impl Trace {
     pub(crate) fn new(recorded: bool) -> Self {
-        Self { digest: 0, lines: recorded.then(Vec::new) }
+        Self { lines: recorded.then(Vec::new), ..Self::default() }
     }
 
     /// Notes that somebody did something to number `number`; `detail` is made where lines are wanted alone.
@@ -68,6 +71,7 @@ impl Trace {
     ) {
         let happened = mix(now ^ self.digest, who.number()) ^ mix_bytes(what.as_bytes(), number);
         self.digest = mix(happened, self.digest);
+        *self.counts.entry(what).or_default() += 1;
         if let Some(lines) = &mut self.lines {
             let (seconds, micros) = (now / 1_000_000, now % 1_000_000);
             let (who, detail) = (who.to_string(), detail());
@@ -80,7 +84,8 @@ impl Trace {
         self.digest
     }
 
-    pub(crate) fn into_lines(self) -> Vec<String> {
-        self.lines.unwrap_or_default()
+    /// Returns how often each thing happened, and the lines.
+    pub(crate) fn into_parts(self) -> (BTreeMap<&'static str, u64>, Vec<String>) {
+        (self.counts, self.lines.unwrap_or_default())
     }
 }

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use engine::{
-    Action, AssetConfig, Command, Limits, MarketConfig, Origin, Settings, State,
-};
+use engine::{Action, AssetConfig, Command, Limits, MarketConfig, Origin, Settings, State};
 use journal::seal;
 use processor::{Genesis, OpenBatch};
 use units::{
@@ -131,9 +129,8 @@ impl World {
                 }
             }
             let (batch, _) = open.close(&mut state).expect("it is closed");
-            let rejected = |entry: &journal::Entry| {
-                matches!(entry.event, engine::Event::Rejected(_))
-            };
+            let rejected =
+                |entry: &journal::Entry| matches!(entry.event, engine::Event::Rejected(_));
             assert!(!batch.entries.iter().any(rejected), "the first rows refuse nothing");
             let row = seal(&batch, hash);
             hash = row.hash;

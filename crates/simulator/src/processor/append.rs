@@ -90,7 +90,7 @@ impl World {
             self.to_processor(index, after, unknown(()));
         } else if roll < rates.append_lost + rates.append_unanswered + rates.append_late {
             // The statement goes on by itself, long after its sender has given it up.
-            let late = self.rng.between(10 * MS, 5 * S);
+            let late = self.rng.between(10 * MS, 3 * S);
             self.schedule(late, arrives(row, None));
             let after = self.rng.between(MS, 100 * MS);
             self.to_processor(index, after, unknown(()));
@@ -159,9 +159,9 @@ impl World {
         let Flight { row, through, .. } = active.flight.take().expect("a row was in flight");
         match rules::landed(result) {
             Ok(()) => {}
-            Err(ProcessorError::Deposed) => return self.stand_by(index, "deposed"),
+            Err(ProcessorError::Deposed) => return self.stand_by(index, "is deposed"),
             Err(ProcessorError::DoesNotFollow(_)) => {
-                return self.stand_by(index, "its row does not follow");
+                return self.stand_by(index, "has a row that does not follow");
             }
             Err(error) => return self.fail("an append is not refused", || error.to_string()),
         }

@@ -43,11 +43,14 @@ impl World {
         if !matches!(self.processors[index].mode, Mode::Taking(..)) || self.puts_off(index) {
             return;
         }
-        let mut recovered = self.store.load(HEAD);
-        if let Err(reason) = self.store.catch_up(&mut recovered) {
-            return self.fail("the journal can be followed", || reason);
-        }
-        let Recovered { state, hash, snapshot } = recovered;
+        let loaded = self.store.load(HEAD).and_then(|mut recovered| {
+            self.store.catch_up(&mut recovered)?;
+            Ok(recovered)
+        });
+        let Recovered { state, hash, snapshot } = match loaded {
+            Ok(loaded) => loaded,
+            Err(reason) => return self.fail("the journal can be followed", || reason),
+        };
         let head = state.sequence();
         self.note(Who::Processor(index), "has loaded row", head.get(), || {
             format!("{head} from snapshot {snapshot}")
@@ -66,7 +69,8 @@ impl World {
     }
 
     pub(super) fn claim(&mut self, index: usize) {
-        if !matches!(self.processors[index].mode, Mode::Taking(Some(_), _)) || self.puts_off(index) {
+        if !matches!(self.processors[index].mode, Mode::Taking(Some(_), _)) || self.puts_off(index)
+        {
             return;
         }
         let epoch = self.store.claim();

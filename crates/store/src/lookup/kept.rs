@@ -25,11 +25,7 @@ pub struct Kept {
 /// # Errors
 ///
 /// [`StoreError`] when the database does.
-pub async fn kept(
-    db: &Db,
-    command: CommandId,
-    remembered_since: Time,
-) -> Result<Kept, StoreError> {
+pub async fn kept(db: &Db, command: CommandId, remembered_since: Time) -> Result<Kept, StoreError> {
     let client = db.get().await?;
     // One statement: what the tables say is what they say at this progress.
     let text = client
@@ -70,8 +66,7 @@ async fn unprojected(
             if row.time >= remembered_since {
                 return Ok(None);
             }
-            let batch =
-                ::journal::read(row).map_err(|bad| StoreError::Corrupt(bad.to_string()))?;
+            let batch = ::journal::read(row).map_err(|bad| StoreError::Corrupt(bad.to_string()))?;
             if batch.has_decided(command) {
                 return Ok(Some(row.sequence));
             }
