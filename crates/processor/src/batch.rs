@@ -46,6 +46,10 @@ pub struct EvolvePanicked(pub Vec<CommandId>);
 
 impl OpenBatch {
     /// Opens the batch of the row `sequence`: time goes on, and the state's own work that is due is done.
+    ///
+    /// # Errors
+    ///
+    /// [`EvolvePanicked`]; the state is of no more use then.
     pub fn open(
         state: &mut State,
         sequence: Sequence,
@@ -69,26 +73,40 @@ impl OpenBatch {
     }
 
     /// Returns the journal time at which its commands are decided.
+    #[must_use]
     pub fn time(&self) -> Time {
         self.batch.time
     }
 
     /// Returns how many commands are in it.
+    #[must_use]
     pub fn len(&self) -> usize {
         self.batch.entries.len()
     }
 
+    /// Tells whether no command is in it yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.batch.entries.is_empty()
+    }
+
     /// Tells whether it takes no more commands.
+    #[must_use]
     pub fn is_full(&self, commands_max: usize) -> bool {
         self.batch.entries.len() >= commands_max || self.internals >= INTERNALS_MAX
     }
 
     /// Tells whether it is too old to take more commands.
+    #[must_use]
     pub fn is_old(&self, now: Time) -> bool {
         now.micros_since(self.batch.time) > AGE_MAX_MICROS
     }
 
     /// Decides a command from outside, applies what it does, and does the work that it has made due.
+    ///
+    /// # Errors
+    ///
+    /// [`EvolvePanicked`]; the state is of no more use then.
     pub fn decide(
         &mut self,
         state: &mut State,
@@ -110,6 +128,10 @@ impl OpenBatch {
     }
 
     /// Rejects a command unread: a batch with nothing else has failed with it before.
+    ///
+    /// # Errors
+    ///
+    /// [`EvolvePanicked`]; the state is of no more use then.
     pub fn reject_unread(
         &mut self,
         state: &mut State,
@@ -123,6 +145,10 @@ impl OpenBatch {
     }
 
     /// Adds an action of the sequencer's own: a tick, the first row's contents.
+    ///
+    /// # Errors
+    ///
+    /// [`EvolvePanicked`]; the state is of no more use then.
     pub fn add_internal(
         &mut self,
         state: &mut State,
@@ -168,6 +194,10 @@ impl OpenBatch {
     }
 
     /// Closes the batch. One without commands gets a tick: a row is never empty.
+    ///
+    /// # Errors
+    ///
+    /// [`EvolvePanicked`]; the state is of no more use then.
     pub fn close(mut self, state: &mut State) -> Result<(Batch, Option<u64>), EvolvePanicked> {
         if self.batch.entries.is_empty() {
             self.add_internal(state, Action::Tick)?;

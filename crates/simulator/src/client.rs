@@ -73,7 +73,7 @@ impl Client {
 }
 
 impl World {
-    fn to_client(&mut self, index: usize, after: u64, event: ClientEvent) {
+    fn tell_client(&mut self, index: usize, after: u64, event: ClientEvent) {
         self.schedule(after, Event::Client(index, event));
     }
 
@@ -134,7 +134,7 @@ impl World {
 
     fn ask(&mut self, index: usize) {
         let Some(server) = self.any_server() else {
-            return self.to_client(index, 300 * MS, ClientEvent::Repeat);
+            return self.tell_client(index, 300 * MS, ClientEvent::Repeat);
         };
         let client = &mut self.clients[index];
         let Some(task) = client.task.clone() else { return };
@@ -144,21 +144,21 @@ impl World {
         let Task { id, body_hash, action, .. } = task;
         let ask = Box::new(Ask { client: index, number, id, body_hash, action });
         let after = self.network();
-        self.to_server(server, after, ServerEvent::Ask(ask));
-        self.to_client(index, CLIENT_WAIT, ClientEvent::GiveUp(number));
+        self.tell_server(server, after, ServerEvent::Ask(ask));
+        self.tell_client(index, CLIENT_WAIT, ClientEvent::GiveUp(number));
     }
 
     fn look_at(&mut self, index: usize) {
         let Some(server) = self.any_server() else {
-            return self.to_client(index, 300 * MS, ClientEvent::LookAt);
+            return self.tell_client(index, 300 * MS, ClientEvent::LookAt);
         };
         let client = &mut self.clients[index];
         let Some(task) = &client.task else { return };
         client.asked += 1;
         let (number, id) = (client.asked, task.id);
         let after = self.network();
-        self.to_server(server, after, ServerEvent::Look { client: index, number, id });
-        self.to_client(index, 4 * S, ClientEvent::GiveUp(number));
+        self.tell_server(server, after, ServerEvent::Look { client: index, number, id });
+        self.tell_client(index, 4 * S, ClientEvent::GiveUp(number));
     }
 
     fn any_server(&mut self) -> Option<usize> {
@@ -194,7 +194,7 @@ impl World {
         // Who was told 202 looks; now and then it repeats the request all the same.
         let looks = pending && !self.rng.chance(150);
         let event = if looks { ClientEvent::LookAt } else { ClientEvent::Repeat };
-        self.to_client(index, after, event);
+        self.tell_client(index, after, event);
     }
 
     fn sees(&mut self, index: usize, seen: Seen) {
@@ -216,7 +216,7 @@ impl World {
                 record.seen_expired = true;
                 // A library that repeats on its own may do so after that, too.
                 if self.rng.chance(200) {
-                    return self.to_client(index, 100 * MS, ClientEvent::Repeat);
+                    return self.tell_client(index, 100 * MS, ClientEvent::Repeat);
                 }
                 self.end_task(index, Finish::Expired);
             }
@@ -228,7 +228,7 @@ impl World {
                 let after = self.rng.between(300 * MS, 2 * S);
                 let looks = !self.rng.chance(100);
                 let event = if looks { ClientEvent::LookAt } else { ClientEvent::Repeat };
-                self.to_client(index, after, event);
+                self.tell_client(index, after, event);
             }
         }
     }
@@ -241,7 +241,7 @@ impl World {
             format!("{} {finish:?}", id(task.id))
         });
         let after = self.rng.between(50 * MS, 4 * S);
-        self.to_client(index, after, ClientEvent::Begin);
+        self.tell_client(index, after, ClientEvent::Begin);
     }
 
     pub(crate) fn clients_done(&self) -> bool {
@@ -251,7 +251,7 @@ impl World {
     pub(crate) fn start_clients(&mut self) {
         for index in 0..CLIENTS {
             let after = self.rng.between(500 * MS, 3 * S);
-            self.to_client(index, after, ClientEvent::Begin);
+            self.tell_client(index, after, ClientEvent::Begin);
         }
     }
 }

@@ -218,7 +218,7 @@ impl World {
     fn drop_consumer(&mut self, heard_after: u64) {
         if let Some((consumer, index)) = self.broker.active() {
             self.leave(Some(consumer));
-            self.to_processor(index, heard_after, ProcessorEvent::QueueLost(consumer));
+            self.tell_processor(index, heard_after, ProcessorEvent::QueueLost(consumer));
         }
     }
 
@@ -227,7 +227,7 @@ impl World {
         let rng = &mut self.rng;
         for (consumer, index) in self.broker.restart(|| rng.chance(500)) {
             let after = self.rng.between(MS, S);
-            self.to_processor(index, after, ProcessorEvent::QueueLost(consumer));
+            self.tell_processor(index, after, ProcessorEvent::QueueLost(consumer));
         }
     }
 

@@ -111,7 +111,7 @@ impl World {
         Life { index, life: self.processors[index].life }
     }
 
-    pub(crate) fn to_processor(&mut self, index: usize, after: u64, event: ProcessorEvent) {
+    pub(crate) fn tell_processor(&mut self, index: usize, after: u64, event: ProcessorEvent) {
         let life = self.processor_life(index);
         self.schedule(after, Event::Processor(life, event));
     }
@@ -161,7 +161,7 @@ impl World {
         processor.armed = None;
         processor.paused_until = 0;
         processor.mode = Mode::Standby;
-        self.to_processor(index, down, ProcessorEvent::Restart);
+        self.tell_processor(index, down, ProcessorEvent::Restart);
         self.leave(consumer);
     }
 
@@ -179,7 +179,7 @@ impl World {
     pub(crate) fn name_active(&mut self) {
         if let Some((consumer, index)) = self.broker.active() {
             let after = self.rng.between(MS, 20 * MS);
-            self.to_processor(index, after, ProcessorEvent::Named(consumer));
+            self.tell_processor(index, after, ProcessorEvent::Named(consumer));
         }
     }
 
@@ -189,7 +189,7 @@ impl World {
         }
         if self.now < self.broker.away_until {
             let after = self.broker.away_until - self.now + self.rng.between(MS, 200 * MS);
-            self.to_processor(index, after, ProcessorEvent::Join);
+            self.tell_processor(index, after, ProcessorEvent::Join);
             return;
         }
         let consumer = self.broker.join(index);
@@ -208,7 +208,7 @@ impl World {
         let consumer = processor.consumer.take();
         self.leave(consumer);
         let after = self.rng.between(200 * MS, 1_500 * MS);
-        self.to_processor(index, after, ProcessorEvent::Join);
+        self.tell_processor(index, after, ProcessorEvent::Join);
     }
 
     /// Ends with a defect: applying an event panicked.
@@ -223,7 +223,7 @@ impl World {
             && !active.woken
         {
             active.woken = true;
-            self.to_processor(index, after, ProcessorEvent::Wake);
+            self.tell_processor(index, after, ProcessorEvent::Wake);
         }
     }
 
@@ -408,7 +408,7 @@ impl World {
         }
         if let Some(active) = self.processors[index].active() {
             let after = (active.last_row + TICK).saturating_sub(now).max(MS);
-            self.to_processor(index, after, ProcessorEvent::Tick);
+            self.tell_processor(index, after, ProcessorEvent::Tick);
         }
     }
 }

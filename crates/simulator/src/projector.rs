@@ -27,7 +27,7 @@ pub(crate) struct Projector {
 }
 
 impl World {
-    pub(crate) fn to_projector(&mut self, index: usize, after: u64, event: ProjectorEvent) {
+    pub(crate) fn tell_projector(&mut self, index: usize, after: u64, event: ProjectorEvent) {
         let life = Life { index, life: self.projectors[index].life };
         self.schedule(after, Event::Projector(life, event));
     }
@@ -36,12 +36,12 @@ impl World {
         let projector = &mut self.projectors[index];
         projector.life += 1;
         projector.state = None;
-        self.to_projector(index, down, ProjectorEvent::Restart);
+        self.tell_projector(index, down, ProjectorEvent::Restart);
     }
 
     pub(crate) fn projector_event(&mut self, index: usize, event: ProjectorEvent) {
         match event {
-            ProjectorEvent::Restart => self.to_projector(index, MS, ProjectorEvent::Turn),
+            ProjectorEvent::Restart => self.tell_projector(index, MS, ProjectorEvent::Turn),
             ProjectorEvent::Turn => {
                 let able = self.now >= self.store.away_until
                     && (self.quiet || self.now >= self.projectors[index].lags_until);
@@ -49,7 +49,7 @@ impl World {
                     self.fail("a projector can follow", || format!("projector {index}: {reason}"));
                 }
                 let after = self.rng.between(150 * MS, 700 * MS);
-                self.to_projector(index, after, ProjectorEvent::Turn);
+                self.tell_projector(index, after, ProjectorEvent::Turn);
             }
         }
     }

@@ -23,9 +23,9 @@ impl World {
     ) {
         let says = |published| ServerEvent::Published(number, published);
         if self.now < self.broker.away_until {
-            return self.to_server(server, MS, says(Published::Unroutable));
+            return self.tell_server(server, MS, says(Published::Unroutable));
         }
-        self.to_server(server, OUTCOME_WAIT, says(Published::Unknown));
+        self.tell_server(server, OUTCOME_WAIT, says(Published::Unknown));
         let life = self.broker.life;
         let confirm = Some((Life { index: server, life: self.servers[server].life }, number));
         let rates = self.rates;
@@ -35,7 +35,7 @@ impl World {
         }
         if roll < rates.publish_lost + rates.publish_returned {
             let after = self.network();
-            return self.to_server(server, after, says(Published::Unroutable));
+            return self.tell_server(server, after, says(Published::Unroutable));
         }
         let copies = 1 + u64::from(!self.quiet && self.rng.chance(rates.publish_doubled));
         for _ in 0..copies {

@@ -50,7 +50,7 @@ impl Server {
 }
 
 impl World {
-    pub(crate) fn to_server(&mut self, index: usize, after: u64, event: ServerEvent) {
+    pub(crate) fn tell_server(&mut self, index: usize, after: u64, event: ServerEvent) {
         let life = Life { index, life: self.servers[index].life };
         self.schedule(after, Event::Server(life, event));
     }
@@ -64,7 +64,7 @@ impl World {
                 self.read_journal(index);
                 let waiting = !self.servers[index].requests.is_empty();
                 let after = if waiting { POLL_WAITING } else { POLL_IDLE };
-                self.to_server(index, after, ServerEvent::Poll);
+                self.tell_server(index, after, ServerEvent::Poll);
             }
             ServerEvent::Published(number, published) => self.published(index, number, published),
             ServerEvent::TimeUp(number) => self.time_up(index, number),
@@ -78,7 +78,7 @@ impl World {
 
     pub(crate) fn start_server(&mut self, index: usize) {
         if !self.server_reads(index) {
-            return self.to_server(index, 500 * MS, ServerEvent::Restart);
+            return self.tell_server(index, 500 * MS, ServerEvent::Restart);
         }
         let Recovered { state, hash, .. } = match self.store.load(self.store.head()) {
             Ok(recovered) => recovered,
@@ -89,7 +89,7 @@ impl World {
         (server.state, server.hash) = (state, hash);
         (server.up, server.seen_at, server.at_head) = (true, now, None);
         self.note(Who::Server(index), "starts", 0, String::new);
-        self.to_server(index, 0, ServerEvent::Poll);
+        self.tell_server(index, 0, ServerEvent::Poll);
     }
 
     /// Ends a server's life: its clients hear that their connections broke.
@@ -103,7 +103,7 @@ impl World {
             let after = self.network();
             self.schedule(after, Event::Client(request.ask.client, event));
         }
-        self.to_server(index, down, ServerEvent::Restart);
+        self.tell_server(index, down, ServerEvent::Restart);
     }
 
     fn answer_ask(&mut self, index: usize, ask: &Ask, answer: Answer) {
@@ -203,7 +203,7 @@ impl World {
         }
         match outcome {
             Some((row, refused)) => self.finish(index, number, Answer::Decided { row, refused }),
-            None => self.to_server(index, OUTCOME_WAIT, ServerEvent::TimeUp(number)),
+            None => self.tell_server(index, OUTCOME_WAIT, ServerEvent::TimeUp(number)),
         }
     }
 

@@ -107,8 +107,8 @@ impl Store {
     ///
     /// Why it is no state, in words.
     pub(crate) fn load(&self, at_most: Sequence) -> Result<Recovered, String> {
-        let fitting = self.snapshots.iter().rev();
-        let newest = fitting.filter(|(snapshot, _)| snapshot.sequence <= at_most).next();
+        let mut fitting = self.snapshots.iter().rev();
+        let newest = fitting.find(|(snapshot, _)| snapshot.sequence <= at_most);
         let Some((snapshot, chunks)) = newest else {
             let (state, hash) = (State::new(), Hash32::default());
             return Ok(Recovered { state, hash, snapshot: Sequence::new(0) });

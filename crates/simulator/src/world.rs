@@ -143,14 +143,14 @@ impl World {
             self.processors[index].up = true;
             self.processors[index].ahead = self.rng.between(0, 800 * MS);
             let after = self.rng.between(MS, 100 * MS);
-            self.to_processor(index, after, ProcessorEvent::Join);
+            self.tell_processor(index, after, ProcessorEvent::Join);
         }
         for index in 0..SERVERS {
             self.start_server(index);
         }
         for index in 0..PROJECTORS {
             let after = self.rng.between(MS, 500 * MS);
-            self.to_projector(index, after, ProjectorEvent::Turn);
+            self.tell_projector(index, after, ProjectorEvent::Turn);
         }
         for index in 0..CLIENTS {
             let account = u64::try_from(index).expect("there are few clients") % ACCOUNTS;

@@ -73,7 +73,7 @@ impl World {
         let unknown = |_| ProcessorEvent::Attempted(number, Attempt::Unknown(gone()));
         if !answers {
             let after = self.rng.between(MS, 5 * MS);
-            return self.to_processor(index, after, unknown(()));
+            return self.tell_processor(index, after, unknown(()));
         }
         let db = self.store.life;
         let arrives = |row, reply| Event::Store(StoreEvent::Append { row, life: db, reply });
@@ -83,17 +83,17 @@ impl World {
         if roll < rates.append_lost {
             // It never arrives; the connection breaks, or nobody says anything until the limit.
             let after = if self.rng.chance(150) { ATTEMPT_MAX } else { self.rng.between(MS, S) };
-            self.to_processor(index, after, unknown(()));
+            self.tell_processor(index, after, unknown(()));
         } else if roll < rates.append_lost + rates.append_unanswered {
             self.schedule(there, arrives(row, None));
             let after = if self.rng.chance(100) { ATTEMPT_MAX } else { there + 500 };
-            self.to_processor(index, after, unknown(()));
+            self.tell_processor(index, after, unknown(()));
         } else if roll < rates.append_lost + rates.append_unanswered + rates.append_late {
             // The statement goes on by itself, long after its sender has given it up.
             let late = self.rng.between(10 * MS, 3 * S);
             self.schedule(late, arrives(row, None));
             let after = self.rng.between(MS, 100 * MS);
-            self.to_processor(index, after, unknown(()));
+            self.tell_processor(index, after, unknown(()));
         } else {
             self.schedule(there, arrives(row, Some((life, number))));
         }
@@ -137,7 +137,7 @@ impl World {
                 let lost = !self.quiet && self.rng.chance(100);
                 if lost || !self.database_answers(index) {
                     let event = ProcessorEvent::Found(attempt, Err(gone()));
-                    return self.to_processor(index, 2 * MS, event);
+                    return self.tell_processor(index, 2 * MS, event);
                 }
                 let event = StoreEvent::LookUp { sequence, reply: (life, attempt) };
                 self.schedule(MS, Event::Store(event));
@@ -148,7 +148,7 @@ impl World {
                 self.note(Who::Processor(index), "does not know of row", sequence.get(), || {
                     sequence.to_string()
                 });
-                self.to_processor(index, pause, ProcessorEvent::Again(attempt));
+                self.tell_processor(index, pause, ProcessorEvent::Again(attempt));
             }
         }
     }
@@ -198,7 +198,7 @@ impl World {
             };
             for _ in 0..copies {
                 let after = self.network();
-                self.to_server(server, after, ServerEvent::Hint(Arc::clone(row)));
+                self.tell_server(server, after, ServerEvent::Hint(Arc::clone(row)));
             }
         }
     }

@@ -26,7 +26,7 @@ impl World {
         processor.mode = Mode::Taking(None, 0);
         self.note(Who::Processor(index), "is named", consumer, String::new);
         let after = self.rng.between(MS, 30 * MS);
-        self.to_processor(index, after, ProcessorEvent::Recover);
+        self.tell_processor(index, after, ProcessorEvent::Recover);
     }
 
     /// Goes on with the takeover later, where the database does not answer now.
@@ -35,7 +35,7 @@ impl World {
             return false;
         }
         self.processors[index].mode = Mode::Taking(None, 0);
-        self.to_processor(index, 500 * MS, ProcessorEvent::Recover);
+        self.tell_processor(index, 500 * MS, ProcessorEvent::Recover);
         true
     }
 
@@ -57,7 +57,7 @@ impl World {
         });
         self.processors[index].mode = Mode::Taking(Some(Box::new((state, hash))), 0);
         let after = self.takeover_pause();
-        self.to_processor(index, after, ProcessorEvent::Claim);
+        self.tell_processor(index, after, ProcessorEvent::Claim);
     }
 
     /// Most takeovers are quick; some leave others much time.
@@ -78,14 +78,14 @@ impl World {
         if !self.quiet && self.rng.chance(30) {
             // It is raised, and nobody is told: the whole takeover begins anew.
             self.processors[index].mode = Mode::Taking(None, 0);
-            self.to_processor(index, 500 * MS, ProcessorEvent::Recover);
+            self.tell_processor(index, 500 * MS, ProcessorEvent::Recover);
             return;
         }
         if let Mode::Taking(_, raised) = &mut self.processors[index].mode {
             *raised = epoch;
         }
         let after = self.takeover_pause();
-        self.to_processor(index, after, ProcessorEvent::CatchUp);
+        self.tell_processor(index, after, ProcessorEvent::CatchUp);
     }
 
     pub(super) fn catch_up(&mut self, index: usize) {
@@ -122,7 +122,7 @@ impl World {
         // The first row goes at once, so that everybody learns what time it is.
         if self.open_batch(index) {
             self.send(index);
-            self.to_processor(index, MS, ProcessorEvent::Tick);
+            self.tell_processor(index, MS, ProcessorEvent::Tick);
             self.wake_soon(index);
         }
     }
