@@ -119,7 +119,8 @@ impl World {
             write_lost: rate(200),
         };
         let kinds: Vec<u64> = (0..15).filter(|_| self.rng.chance(500)).collect();
-        let count = self.rng.between(0, 14);
+        let storm = self.rng.chance(150);
+        let count = if storm { self.rng.between(15, 60) } else { self.rng.between(0, 14) };
         for _ in 0..count {
             let Some(kind) = kinds.get(self.rng.place(kinds.len().max(1))).copied() else { break };
             let at = self.rng.between(2 * S, FAULTS_UNTIL - 15 * S);
