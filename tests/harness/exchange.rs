@@ -28,8 +28,10 @@ const STOP_MAX: Duration = Duration::from_secs(60);
 #[must_use]
 pub fn binary() -> PathBuf {
     let beside = || {
-        let test = std::env::current_exe().expect("a test knows its own file");
-        test.ancestors().nth(2).expect("it lies in deps/").join("krystalinex")
+        let own = std::env::current_exe().expect("a program knows its own file");
+        // A test lies in deps/, a program beside the binary.
+        let near = own.ancestors().skip(1).take(2).map(|directory| directory.join("krystalinex"));
+        near.filter(|path| path.is_file()).last().unwrap_or_default()
     };
     let path = std::env::var_os("KX_BINARY").map_or_else(beside, PathBuf::from);
     assert!(path.is_file(), "{} is not built: cargo build --release --workspace", path.display());
@@ -67,7 +69,8 @@ fn id(flag: &str, user: &str) -> u32 {
     number.unwrap_or_else(|_| panic!("there is no user {user}"))
 }
 
-fn clean(command: &mut Command) {
+/// Keeps our own environment's configuration from a program.
+pub fn clean(command: &mut Command) {
     for name in [
         "PORT",
         "PROCESSOR_PORT",

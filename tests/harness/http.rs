@@ -15,6 +15,7 @@ pub struct Http {
     address: SocketAddr,
     connection: Option<BufReader<TcpStream>>,
     token: Option<String>,
+    patience: Duration,
 }
 
 /// An answer.
@@ -54,7 +55,7 @@ impl Http {
     /// Makes a client; connects at the first request.
     #[must_use]
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, connection: None, token: None }
+        Self { address, connection: None, token: None, patience: ANSWER_MAX }
     }
 
     /// Sends this bearer token with every request from now on.
@@ -67,7 +68,14 @@ impl Http {
     /// Makes another client of the same address with the same token, and a connection of its own.
     #[must_use]
     pub fn again(&self) -> Self {
-        Self { address: self.address, connection: None, token: self.token.clone() }
+        Self { address: self.address, connection: None, token: self.token.clone(), ..*self }
+    }
+
+    /// Waits this long for a connection and for each part of an answer, instead of longer than the server ever takes.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
     }
 
     /// Sends a GET.
@@ -125,8 +133,8 @@ impl Http {
 
     fn exchange(&mut self, request: &str) -> io::Result<Answer> {
         if self.connection.is_none() {
-            let stream = TcpStream::connect_timeout(&self.address, ANSWER_MAX)?;
-            stream.set_read_timeout(Some(ANSWER_MAX))?;
+            let stream = TcpStream::connect_timeout(&self.address, self.patience)?;
+            stream.set_read_timeout(Some(self.patience))?;
             stream.set_nodelay(true)?;
             self.connection = Some(BufReader::new(stream));
         }

@@ -8,7 +8,7 @@ mod postgres;
 mod random;
 mod trader;
 
-pub use exchange::{Exchange, Settings, binary, free_port, run};
+pub use exchange::{Exchange, Settings, binary, clean, free_port, run};
 pub use http::{Answer, Http};
 pub use postgres::Psql;
 pub use random::Random;

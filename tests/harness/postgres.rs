@@ -42,6 +42,15 @@ impl Psql {
         rows.remove(0)
     }
 
+    /// Runs a statement and returns its first row, or nothing where it fails or there is none: the database may be away.
+    #[must_use]
+    pub fn try_value(&self, sql: &str) -> Option<String> {
+        let output = self.try_run(sql);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let first = text.lines().next().map(str::to_owned);
+        first.filter(|value| output.status.success() && !value.is_empty())
+    }
+
     /// Runs statements in one transaction and returns what `psql` did.
     #[must_use]
     pub fn try_run(&self, sql: &str) -> Output {
@@ -49,6 +58,20 @@ impl Psql {
         self.command("psql")
             .args(["-U", "exchange", "-d", &self.database])
             .args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-1", "-c", sql])
+            .output()
+            .expect("psql runs")
+    }
+
+    /// Runs one statement that no transaction may be around, such as one that makes a database.
+    ///
+    /// # Panics
+    ///
+    /// When `psql` cannot be run.
+    #[must_use]
+    pub fn try_run_alone(&self, sql: &str) -> Output {
+        self.command("psql")
+            .args(["-U", "exchange", "-d", &self.database])
+            .args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-c", sql])
             .output()
             .expect("psql runs")
     }

@@ -2,7 +2,8 @@
 
 use book::Side;
 use units::{
-    AccountId, Amount, AssetId, CommandId, MarketId, PriceTicks, QuantityLots, ReferenceHash, Time,
+    AccountId, Amount, AssetId, CommandId, MarketId, PriceTicks, QuantityLots, ReferenceHash,
+    Sequence, Time,
 };
 
 use crate::config::{AssetConfig, Limits, MarketConfig, MarketState, Settings};
@@ -174,6 +175,14 @@ pub enum Action {
     HaltMarket {
         /// The market.
         market: MarketId,
+    },
+    /// Internal: the database was restored from a backup, so what the journal said after this row is lost. It is another
+    /// journal from here on: commands that were meant for the lost one are not for this.
+    Restore {
+        /// The random number of the new journal.
+        incarnation: u64,
+        /// The last row of the lost journal, where it is known.
+        lost: Option<Sequence>,
     },
 }
 

@@ -63,7 +63,8 @@ fn outcome(state: &State, command: &Command) -> Result<Event, Reject> {
         Action::ExpireOrder { .. }
         | Action::CancelNext { .. }
         | Action::TriggerStop { .. }
-        | Action::HaltMarket { .. } => internal(state, command),
+        | Action::HaltMarket { .. }
+        | Action::Restore { .. } => internal(state, command),
         Action::Genesis(_) | Action::Tick | Action::SetLimits(_) => Ok(Event::Done),
         Action::DefineAsset(asset) => config::define_asset(state, asset),
         Action::DefineMarket(market) => config::define_market(state, market),
@@ -84,6 +85,7 @@ fn internal(state: &State, command: &Command) -> Result<Event, Reject> {
         }
         Action::TriggerStop { market, order } => place::trigger(state, *market, *order),
         Action::HaltMarket { market } => config::known_market(state, *market),
+        Action::Restore { .. } => Ok(Event::Done),
         _ => Err(Reject::Forbidden),
     }
 }

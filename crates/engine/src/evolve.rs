@@ -5,7 +5,7 @@ mod orders;
 mod settle;
 
 use ledger::AccountIndex;
-use units::{AccountId, AssetId, CommandId};
+use units::{AccountId, AssetId, CommandId, OrderId, TradeId};
 
 use crate::command::{Action, Command, Origin};
 use crate::event::Event;
@@ -55,6 +55,13 @@ fn remember(state: &mut State, command: &Command) {
     state.known.push(Known::new(command.id, command.body_hash, outcome, time));
 }
 
+/// How far ids move ahead in a restored journal: beyond whatever the lost rows gave away.
+const RESTORED_IDS_AHEAD: u64 = 1_000_000_000;
+
+fn ahead(id: u64) -> u64 {
+    id.checked_add(RESTORED_IDS_AHEAD).expect("ids fit 64 bits")
+}
+
 /// The state while an event is applied, and who follows.
 struct Evolver<'a, O> {
     state: &'a mut State,
@@ -101,7 +108,18 @@ impl<O: Observer> Evolver<'_, O> {
             Action::HaltMarket { market } => {
                 self.set_market_state(*market, crate::MarketState::Halted);
             }
+            Action::Restore { incarnation, .. } => self.restore(*incarnation),
             action => self.move_money(action),
+        }
+    }
+
+    /// Begins another journal on the same state. Ids that the lost rows gave away are not given again.
+    fn restore(&mut self, incarnation: u64) {
+        let settings = self.state.settings.as_mut().expect("a restored journal has its settings");
+        settings.incarnation = incarnation;
+        for market in &mut self.state.markets {
+            market.last_order_id = OrderId::new(ahead(market.last_order_id.get()));
+            market.last_trade_id = TradeId::new(ahead(market.last_trade_id.get()));
         }
     }
 

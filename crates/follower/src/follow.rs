@@ -13,10 +13,9 @@ use store::{Db, StoreError};
 use telemetry::Metric;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
-use units::Sequence;
 
+use crate::feeds::Feeds;
 use crate::live::Live;
-use crate::project::ProjectionFeed;
 use crate::recover::{FollowError, HEAD, ROWS_AT_ONCE, load_snapshot, read_next, recover};
 
 /// How often the head is read while a command is waited for.
@@ -29,38 +28,33 @@ pub struct Follower {
     live: Arc<Live>,
     db: Db,
     subscriber: Box<dyn BatchSubscriber>,
-    projections: Option<ProjectionFeed>,
+    feeds: Arc<Feeds>,
     database_was_up: bool,
 }
 
 impl Follower {
-    /// Loads the newest good snapshot at or before `at_most` and makes a follower that goes on from there. The
-    /// subscriber must have been made before, so that nothing falls between the two.
+    /// Loads the newest good snapshot and makes a follower that goes on from there. The subscriber must have been made
+    /// before, so that nothing falls between the two.
     ///
     /// # Errors
     ///
     /// [`FollowError`].
-    pub async fn load(
-        db: Db,
-        subscriber: Box<dyn BatchSubscriber>,
-        at_most: Sequence,
-    ) -> Result<Self, FollowError> {
-        let recovered = load_snapshot(&db, at_most).await?;
+    pub async fn load(db: Db, subscriber: Box<dyn BatchSubscriber>) -> Result<Self, FollowError> {
+        let recovered = load_snapshot(&db, HEAD).await?;
         let live = Live::new(recovered.state, recovered.hash);
-        Ok(Self { live, db, subscriber, projections: None, database_was_up: true })
-    }
-
-    /// Feeds the projection writer with every batch that is followed.
-    #[must_use]
-    pub fn with_projections(mut self, feed: ProjectionFeed) -> Self {
-        self.projections = Some(feed);
-        self
+        Ok(Self { live, db, subscriber, feeds: Arc::default(), database_was_up: true })
     }
 
     /// Returns the followed state.
     #[must_use]
     pub fn live(&self) -> Arc<Live> {
         Arc::clone(&self.live)
+    }
+
+    /// Returns where the writers of the projections get what is followed. It ends with the follower.
+    #[must_use]
+    pub fn feeds(&self) -> Arc<Feeds> {
+        Arc::clone(&self.feeds)
     }
 
     /// Follows until `shutdown`. A database that does not answer is waited for. When a row cannot be followed, this
@@ -155,9 +149,7 @@ impl Follower {
             .map_err(|_| FollowError::Apply(sequence))?;
         record(&applied);
         telemetry::set(Metric::FollowerBehind, self.live.behind().as_secs_f64());
-        if let Some(feed) = &self.projections {
-            feed.send(applied).await;
-        }
+        self.feeds.send(&applied).await;
         Ok(())
     }
 
@@ -184,6 +176,12 @@ impl Follower {
             }
             self.database_was_up = up;
         }
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.feeds.close();
     }
 }
 

@@ -4,14 +4,17 @@
 //! Invariant: a follower decides nothing. Every row is checked by its sequence, its hash and the hash before it; a row
 //! that cannot be read stops the follower, which is then not ready and never guesses.
 
+mod feeds;
 mod follow;
 mod live;
 mod project;
 mod recover;
+mod share;
 mod snapshot;
 
+pub use feeds::Feeds;
 pub use follow::Follower;
 pub use live::{Live, Outcome, Waiter};
-pub use project::{ProjectionFeed, ProjectionSink, ProjectionWriter, projection_writer};
 pub use recover::{FollowError, HEAD, Recovered, catch_up, load_snapshot, read_next, recover};
+pub use share::{Hold, PROJECTING_ROLE, share_projections};
 pub use snapshot::{final_snapshot, take_snapshots};

@@ -14,6 +14,8 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{broadcast, oneshot, watch};
 use units::{CommandId, Hash32, Sequence, Time};
 
+use crate::recover::Recovered;
+
 /// Batches that are kept for a subscriber that is slow; one that is slower hears that it lagged.
 const SUBSCRIBER_BATCHES_MAX: usize = 512;
 
@@ -102,6 +104,13 @@ impl Live {
         *self.sequence.borrow()
     }
 
+    /// Returns a copy of the state with its row's hash, to go on from.
+    pub fn recovered(&self) -> Recovered {
+        let state = self.state.read();
+        let sequence = state.sequence();
+        Recovered { state: state.clone(), hash: *self.hash.lock(), snapshot: sequence }
+    }
+
     /// Returns the hash of the last row that is in the state.
     pub fn hash(&self) -> Hash32 {
         *self.hash.lock()
@@ -112,7 +121,8 @@ impl Live {
         reached(&self.sequence, sequence, limit).await
     }
 
-    /// Returns the last row that this process has seen in the projections; 0 where it does not write them.
+    /// Returns the last row that this process has seen in all parts of the projections; 0 where it does not write them
+    /// all.
     pub fn projected(&self) -> Sequence {
         *self.projected.borrow()
     }
@@ -185,6 +195,8 @@ impl Live {
             if let Some(settings) = state.settings() {
                 self.incarnation.store(settings.incarnation, Relaxed);
             }
+            // Within the state's lock: whoever reads both reads them of one row.
+            *self.hash.lock() = hash;
             effects
         };
         self.publish(batch, hash, effects)
@@ -192,7 +204,6 @@ impl Live {
 
     fn publish(&self, batch: Batch, hash: Hash32, effects: Effects) -> Arc<Applied> {
         let sequence = batch.sequence;
-        *self.hash.lock() = hash;
         {
             let mut clock = self.clock.lock();
             clock.time = batch.time;
@@ -248,8 +259,11 @@ impl Live {
             clock.time = state.time();
             clock.seen = Instant::now();
         }
-        *self.state.write() = state;
-        *self.hash.lock() = hash;
+        {
+            let mut replaced = self.state.write();
+            *replaced = state;
+            *self.hash.lock() = hash;
+        }
         self.sequence.send_replace(sequence);
     }
 }

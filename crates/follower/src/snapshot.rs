@@ -31,7 +31,7 @@ const CHUNKS_MAX: usize = 4;
 const ROWS_MAX: u64 = 20_000;
 
 /// Takes a snapshot whenever `commands_max` commands, or [`ROWS_MAX`] rows, were committed since the last, until
-/// `shutdown`.
+/// `shutdown`. Of several processes that do this, one takes it.
 pub async fn take_snapshots(
     db: Db,
     live: Arc<Live>,
@@ -62,16 +62,28 @@ pub async fn take_snapshots(
                 if commands < commands_max && rows < ROWS_MAX {
                     continue;
                 }
-                match cold(&db).await {
-                    Ok(sequence) => {
-                        tracing::info!(sequence = sequence.get(), "took a snapshot");
-                        (commands, rows) = (0, 0);
-                    }
+                match take(&db, commands_max).await {
+                    Ok(Some(since)) => (rows, commands) = since,
+                    // Whether it comes about is seen the next time.
+                    Ok(None) => {}
                     Err(error) => tracing::warn!(reason = %error, "no snapshot was taken; trying again"),
                 }
             }
         }
     }
+}
+
+/// Takes a snapshot, unless somebody else has just taken one. Returns how many rows and commands were committed since the
+/// newest one; `None`: somebody else is taking one now.
+async fn take(db: &Db, commands_max: u64) -> Result<Option<(u64, u64)>, FollowError> {
+    let Some(_turn) = store::snapshots::try_turn(db).await? else { return Ok(None) };
+    let (rows, commands) = store::snapshots::journal_since(db).await?;
+    if commands < commands_max && rows < ROWS_MAX {
+        return Ok(Some((rows, commands)));
+    }
+    let sequence = cold(db).await?;
+    tracing::info!(sequence = sequence.get(), "took a snapshot");
+    Ok(Some((0, 0)))
 }
 
 /// Loads the newest snapshot, follows the journal to its head, and writes a new one.

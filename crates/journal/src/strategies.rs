@@ -253,6 +253,8 @@ pub(crate) fn action() -> impl Strategy<Value = Action> {
         }),
         (market(), id()).prop_map(|(market, order)| Action::TriggerStop { market, order }),
         market().prop_map(|market| Action::HaltMarket { market }),
+        (any::<u64>(), of(any::<u64>().prop_map(Sequence::new)))
+            .prop_map(|(incarnation, lost)| Action::Restore { incarnation, lost }),
     ]
 }
 

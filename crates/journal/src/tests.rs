@@ -279,7 +279,7 @@ fn the_strategies_name_every_variant() {
         }
         numbers
     }
-    assert_eq!(numbers(action()), (1..=24).collect());
+    assert_eq!(numbers(action()), (1..=25).collect());
     assert_eq!(numbers(event()), (1..=9).collect());
     assert_eq!(numbers(record()), (1..=14).collect());
 }

@@ -19,6 +19,7 @@ mod machine;
 mod orders;
 mod reads;
 mod recovery;
+mod roles;
 pub(crate) mod seed;
 mod sql;
 pub(crate) mod stand;
@@ -55,6 +56,8 @@ enum Section {
     Append,
     /// Orders over HTTP through everything, with many connections, and one hot wallet.
     Whole,
+    /// The same through a server and a payment processor of their own over RabbitMQ, a backlog, a takeover.
+    Roles,
     /// One connection, one order at a time.
     Single,
     /// What is read most, against a bare handler.
@@ -87,10 +90,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         table = done;
         result?;
     }
-    if [Section::Append, Section::Whole, Section::Single, Section::Reads, Section::Recovery]
-        .into_iter()
-        .any(asked)
-    {
+    use Section::{Append, Reads, Recovery, Roles, Single, Whole};
+    if [Append, Whole, Roles, Single, Reads, Recovery].into_iter().any(asked) {
         on_a_cluster(&mut table, args.quick, &asked).await?;
     }
     if asked(Section::Start) {
@@ -136,6 +137,9 @@ async fn on_a_cluster(
             }
         }
         ended(table, loaded).await?;
+    }
+    if asked(Section::Roles) {
+        roles::run(table, &stand, quick).await?;
     }
     if asked(Section::Recovery) {
         recovery::run(table, &stand, quick).await?;

@@ -12,7 +12,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use server::{JwtSecret, Mode};
+use server::{JwtSecret, Mode, ServerConfig};
 use store::{DbConfig, Secret};
 use telemetry::LogFormat;
 
@@ -59,7 +59,7 @@ pub struct Config {
     /// The database.
     pub database: Database,
     /// The broker; `None`: the queue is inside the process.
-    pub rabbitmq_url: Option<Secret>,
+    pub rabbitmq: Option<queue::Address>,
     /// Where everything of an embedded exchange is.
     pub data_dir: PathBuf,
     /// The file of the markets; `None`: the built-in one.
@@ -72,8 +72,10 @@ pub struct Config {
     pub trusted_proxies: Vec<IpAddr>,
     /// Origins of other sites that may call the API.
     pub cors_origins: Vec<String>,
-    /// Whether the server is reached over TLS.
+    /// Whether the server is reached over TLS: its own, or that of a proxy in front of it.
     pub tls: bool,
+    /// The certificate and key of the server's own TLS.
+    pub identity: Option<server::tls::Identity>,
     /// Commands between two snapshots.
     pub snapshot_commands: u64,
     /// Commands that one batch takes at most.
@@ -85,6 +87,19 @@ impl Config {
     #[must_use]
     pub fn server_address(&self) -> SocketAddr {
         SocketAddr::new(self.listen, self.port)
+    }
+
+    /// Returns what a server is told.
+    #[must_use]
+    pub fn for_server(&self, jwt_secret: JwtSecret) -> ServerConfig {
+        let mut config = ServerConfig::new(jwt_secret);
+        config.listen = self.server_address();
+        config.mode = self.mode;
+        config.tls = self.tls;
+        config.identity.clone_from(&self.identity);
+        config.trusted_proxies.clone_from(&self.trusted_proxies);
+        config.cors_origins.clone_from(&self.cors_origins);
+        config
     }
 
     /// Returns where the payment processor listens.
@@ -281,6 +296,7 @@ fn build(
     });
     let jwt_secret = jwt_secret(role, mode, &mut reader);
     let database = database(role, &data_dir, &mut reader);
+    let identity = identity(&mut reader);
     let config = Config {
         mode,
         listen: reader.read("KX_LISTEN", "an IP address", ip).unwrap_or(IpAddr::from([0, 0, 0, 0])),
@@ -289,7 +305,7 @@ fn build(
         inbox_port: (reader.port("INBOX_PORT"), reader.is_given("INBOX_PORT")),
         jwt_secret,
         database,
-        rabbitmq_url: rabbitmq_url(role, &mut reader),
+        rabbitmq: rabbitmq(role, &mut reader),
         data_dir,
         markets: reader.text("KX_MARKETS").map(PathBuf::from),
         log: reader.text_or_default("KX_LOG"),
@@ -304,7 +320,8 @@ fn build(
             "a list of origins such as https://example.org",
             origin,
         ),
-        tls: reader.read("KX_TLS", "true or false", flag).unwrap_or_default(),
+        tls: reader.read("KX_TLS", "true or false", flag).unwrap_or_default() || identity.is_some(),
+        identity,
         snapshot_commands: reader
             .read("KX_SNAPSHOT_COMMANDS", "a whole number above 0", positive)
             .unwrap_or(1),
@@ -386,6 +403,26 @@ fn jwt_secret(role: Role, mode: Mode, reader: &mut Reader<'_>) -> Option<JwtSecr
     }
 }
 
+/// The server's own certificate and key: both, or neither.
+fn identity(reader: &mut Reader<'_>) -> Option<server::tls::Identity> {
+    let (certificate, key) = (reader.text("KX_TLS_CERTIFICATE"), reader.text("KX_TLS_KEY"));
+    match (certificate, key) {
+        (None, None) => None,
+        (Some(certificate), Some(key)) => {
+            let read = server::tls::Identity::read(Path::new(&certificate), Path::new(&key));
+            read.map_err(|error| {
+                reader.faults.push(format!("KX_TLS_CERTIFICATE, KX_TLS_KEY: {error}"));
+            })
+            .ok()
+        }
+        _ => {
+            let text = "KX_TLS_CERTIFICATE, KX_TLS_KEY: one is set without the other";
+            reader.faults.push(text.to_owned());
+            None
+        }
+    }
+}
+
 fn database(role: Role, data_dir: &Path, reader: &mut Reader<'_>) -> Database {
     let alone = matches!(role, Role::Server | Role::PaymentProcessor);
     let host = reader.text("DB_HOST");
@@ -407,21 +444,25 @@ fn database(role: Role, data_dir: &Path, reader: &mut Reader<'_>) -> Database {
     })
 }
 
-fn rabbitmq_url(role: Role, reader: &mut Reader<'_>) -> Option<Secret> {
+fn rabbitmq(role: Role, reader: &mut Reader<'_>) -> Option<queue::Address> {
     let alone = matches!(role, Role::Server | Role::PaymentProcessor);
-    let url = reader.text("RABBITMQ_URL");
-    match &url {
-        None if alone => reader.faults.push(
-            "RABBITMQ_URL: it is not set, and a role that is started alone needs a broker; \
-             `krystalinex up` runs everything in one process without one"
-                .to_owned(),
-        ),
-        Some(url) if !url.starts_with("amqp://") && !url.starts_with("amqps://") => {
-            reader.faults.push("RABBITMQ_URL: it must begin with amqp:// or amqps://".to_owned());
+    let Some(url) = reader.text("RABBITMQ_URL") else {
+        if alone {
+            reader.faults.push(
+                "RABBITMQ_URL: it is not set, and a role that is started alone needs a broker; \
+                 `krystalinex up` runs everything in one process without one"
+                    .to_owned(),
+            );
         }
-        _ => {}
+        return None;
+    };
+    match queue::Address::parse(&url) {
+        Ok(address) => Some(address),
+        Err(error) => {
+            reader.faults.push(format!("RABBITMQ_URL: {error}"));
+            None
+        }
     }
-    url.map(Secret::new)
 }
 
 /// `$XDG_DATA_HOME/krystalinex`, else `~/.local/share/krystalinex`.

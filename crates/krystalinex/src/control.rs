@@ -92,7 +92,7 @@ async fn answer(bytes: Vec<u8>, sender: &Sender) -> String {
         Err(error) => return format!("rejected {error}"),
     };
     let mut waiter = sender.live.expect(id);
-    if sender.publisher.publish(bytes.into()).await == PublishOutcome::Unroutable {
+    if sender.publisher.publish(bytes.into(), 0).await == PublishOutcome::Unroutable {
         return "rejected the queue takes no commands".to_owned();
     }
     match waiter.outcome(OUTCOME_MAX).await {

@@ -43,6 +43,33 @@ pub async fn connect_waiting(
     }
 }
 
+/// Connects like [`connect_waiting`] and brings the schema up; a database that goes away meanwhile is waited for.
+///
+/// # Errors
+///
+/// What waiting does not help.
+pub async fn open_waiting(
+    config: &DbConfig,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<Option<Db>> {
+    let Some(db) = connect_waiting(config, shutdown).await? else {
+        return Ok(None);
+    };
+    loop {
+        match store::migrate::run(&db).await {
+            Ok(_) => return Ok(Some(db)),
+            Err(error) if error.is_transient() => {
+                tracing::warn!(reason = %error, "the schema cannot be migrated yet");
+            }
+            Err(error) => return Err(error.into()),
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(None),
+            () = tokio::time::sleep(Duration::from_millis(500)) => {}
+        }
+    }
+}
+
 /// A database that a tool works with, and the cluster if the tool had to start it.
 pub struct Opened {
     /// The database.

@@ -80,7 +80,7 @@ impl Sender {
         let message =
             Message { incarnation: self.live.incarnation(), seen: self.live.sequence(), command };
         let mut waiter = self.live.expect(id);
-        if self.publisher.publish(message.encode().into()).await == PublishOutcome::Unroutable {
+        if self.publisher.publish(message.encode().into(), 0).await == PublishOutcome::Unroutable {
             bail!("the queue takes no commands");
         }
         let outcome = waiter

@@ -9,27 +9,27 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
-use follower::{FollowError, Follower, Live};
+use follower::{FollowError, Follower, Hold, Live};
 use processor::{Genesis, ProcessorError, Status};
-use queue::{CommandConsumer, CommandPublisher as _, InProcessFanOut, InProcessQueue};
+use queue::CommandPublisher;
+use server::Mode;
 use store::{Db, DbConfig};
-use telemetry::Metric;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::projections::open_projections;
+use crate::config::Config;
+use crate::markets::Markets;
+use crate::transport::Transport;
 
-/// Messages that the in-process queue holds; one is at most a kilobyte, and mostly a tenth of it.
-const QUEUE_MESSAGES_MAX: usize = 65_536;
-/// Rows that the fan-out keeps for a follower that is slow.
-const FAN_OUT_ROWS_MAX: usize = 256;
 /// How long following the last rows, projecting them and the last snapshot may each take at shutdown.
 const STOP_MAX: Duration = Duration::from_secs(8);
 
 /// How an exchange is run.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Who this process is among its like.
+    pub owner: String,
     /// What an empty journal is born with.
     pub genesis: Genesis,
     /// Whether it is run for real.
@@ -42,12 +42,39 @@ pub struct Settings {
     pub projections: bool,
 }
 
+impl Settings {
+    /// What the configuration says. An empty journal gets new random numbers, and its play money outside production.
+    #[must_use]
+    pub fn new(config: &Config, markets: &Markets) -> Self {
+        let production = config.mode == Mode::Production;
+        let settings = engine::Settings {
+            incarnation: rand::random(),
+            salt: rand::random(),
+            sandbox: !production,
+        };
+        let Markets { limits, assets, markets } = markets.clone();
+        Self {
+            owner: host_name(),
+            genesis: Genesis { settings, limits, assets, markets },
+            production,
+            batch_commands_max: config.batch_commands_max,
+            snapshot_commands: config.snapshot_commands,
+            projections: true,
+        }
+    }
+}
+
+/// The host's name, as the system has it.
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
 /// A running exchange without its server.
 pub struct Exchange {
     /// The followed state.
     pub live: Arc<Live>,
-    /// The queue of commands.
-    pub queue: InProcessQueue,
+    /// The way to the sequencer, here or elsewhere.
+    pub publisher: Arc<dyn CommandPublisher>,
     db: Db,
     status: Arc<Status>,
     sequencer: oneshot::Receiver<Result<(), ProcessorError>>,
@@ -65,42 +92,49 @@ impl Exchange {
     ///
     /// # Errors
     ///
-    /// The journal or the projections cannot be read.
-    pub async fn start(db: Db, settings: Settings, status: Arc<Status>) -> anyhow::Result<Self> {
-        let queue = InProcessQueue::new(QUEUE_MESSAGES_MAX);
-        let fan_out = InProcessFanOut::new(FAN_OUT_ROWS_MAX);
+    /// The journal cannot be read.
+    pub async fn start(
+        db: Db,
+        settings: Settings,
+        transport: Transport,
+        status: Arc<Status>,
+    ) -> anyhow::Result<Self> {
         // It listens before the snapshot is read, so that nothing falls between the two.
-        let subscriber = Box::new(fan_out.subscriber());
+        let subscriber = transport.subscriber();
         let sequencer_stop = CancellationToken::new();
-        tokio::spawn(measure_queue(queue.clone(), sequencer_stop.clone()));
-        let sequencer = start_sequencer(
-            &db,
-            &settings,
-            &queue,
-            fan_out,
-            Arc::clone(&status),
-            sequencer_stop.clone(),
-        )?;
+        // Alone, it takes over at once, while the state is still being loaded for everybody else; a standby goes on from
+        // the state that it has followed.
+        let mut sequencer = None;
+        if !transport.is_shared() {
+            let parts = parts(&db, &transport, None, &status);
+            sequencer = Some(start_sequencer(parts, &settings, sequencer_stop.clone())?);
+        }
 
-        let projections = match settings.projections {
-            true => Some(open_projections(&db).await?),
-            false => None,
-        };
-        let at_most = projections.as_ref().map_or(follower::HEAD, |(_, _, progress)| *progress);
-        let mut follower = Follower::load(db.clone(), subscriber, at_most).await?;
+        let follower = Follower::load(db.clone(), subscriber).await?;
         let live = follower.live();
         let (follower_stop, projections_stop) =
             (CancellationToken::new(), CancellationToken::new());
-        let projections = projections.map(|(feed, writer, _)| {
-            let task = tokio::spawn(writer.run(Arc::clone(&live), projections_stop.clone()));
-            (feed, task)
+        let hold = match transport.is_shared() {
+            false => Hold::All,
+            true => Hold::Leases {
+                holder: format!("{} {:016x}", settings.owner, rand::random::<u64>()),
+            },
+        };
+        let projections = settings.projections.then(|| {
+            tokio::spawn(follower::share_projections(
+                db.clone(),
+                Arc::clone(&live),
+                follower.feeds(),
+                hold,
+                projections_stop.clone(),
+            ))
         });
-        let projections = match projections {
-            Some((feed, task)) => {
-                follower = follower.with_projections(feed);
-                Some(task)
+        let sequencer = match sequencer {
+            Some(sequencer) => sequencer,
+            None => {
+                let parts = parts(&db, &transport, Some(Arc::clone(&live)), &status);
+                start_sequencer(parts, &settings, sequencer_stop.clone())?
             }
-            None => None,
         };
         let snapshots = follower::take_snapshots(
             db.clone(),
@@ -110,7 +144,7 @@ impl Exchange {
         );
         Ok(Self {
             live,
-            queue,
+            publisher: transport.publisher,
             db,
             status,
             sequencer,
@@ -124,7 +158,8 @@ impl Exchange {
         })
     }
 
-    /// Waits until the sequencer is active and the followed state has its first row, and with it the time.
+    /// Waits until the sequencer is active, here or elsewhere, and the followed state has its first row, and with it the
+    /// time.
     ///
     /// # Errors
     ///
@@ -135,8 +170,10 @@ impl Exchange {
                 anyhow::bail!("the journal cannot be followed: {reason}");
             }
             let first = self.status.first_row();
-            if self.status.is_active() && self.live.has_caught_up() && self.live.sequence() >= first
-            {
+            let decides = self.status.is_active() && self.live.sequence() >= first;
+            // Somebody else decides then.
+            let stands_by = self.status.is_standby() && self.live.incarnation() != 0;
+            if self.live.has_caught_up() && (decides || stands_by) {
                 return Ok(());
             }
             tokio::select! {
@@ -168,7 +205,7 @@ impl Exchange {
         }
         self.follow_the_last_rows().await;
         self.follower_stop.cancel();
-        // The follower takes the feed with it, and the writer ends when it has written what was in it.
+        // The follower takes the feeds with it, and the writers end when they have written what was in them.
         if tokio::time::timeout(STOP_MAX, &mut self.follower).await.is_err() {
             self.follower.abort();
             let _ = (&mut self.follower).await;
@@ -203,48 +240,44 @@ impl Exchange {
     }
 }
 
-/// Shows how many commands wait.
-async fn measure_queue(queue: InProcessQueue, stop: CancellationToken) {
-    let mut interval = tokio::time::interval(Duration::from_secs(1));
-    while !stop.is_cancelled() {
-        interval.tick().await;
-        #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
-        let depth = queue.depth().unwrap_or(0) as f64;
-        telemetry::set_labelled(Metric::QueueMessages, &[queue::ORDERS], depth);
-    }
-}
-
-/// Starts the sequencer on a thread of its own, with a runtime and a connection of its own: however busy the server is,
-/// a decided batch does not wait behind requests.
-fn start_sequencer(
+/// What the sequencer works with: connections of its own, so that a decided batch does not wait behind requests.
+fn parts(
     db: &Db,
-    settings: &Settings,
-    queue: &InProcessQueue,
-    fan_out: InProcessFanOut,
-    status: Arc<Status>,
-    stop: CancellationToken,
-) -> anyhow::Result<oneshot::Receiver<Result<(), ProcessorError>>> {
-    let (sender, receiver) = oneshot::channel();
+    transport: &Transport,
+    live: Option<Arc<Live>>,
+    status: &Arc<Status>,
+) -> processor::Parts {
     let database = DbConfig {
         application_name: "kx-payment-processor".to_owned(),
         pool_max: 2,
         ..db.config().clone()
     };
+    processor::Parts {
+        db: Db::lazy(database),
+        source: Arc::clone(&transport.source),
+        fan_out: Arc::clone(&transport.rows),
+        live,
+        status: Arc::clone(status),
+    }
+}
+
+/// Starts the sequencer on a thread of its own, with a runtime of its own, however busy the server is.
+fn start_sequencer(
+    parts: processor::Parts,
+    settings: &Settings,
+    stop: CancellationToken,
+) -> anyhow::Result<oneshot::Receiver<Result<(), ProcessorError>>> {
+    let (sender, receiver) = oneshot::channel();
     let config = processor::Config {
-        owner: format!("pid {}", std::process::id()),
+        owner: format!("{} pid {}", settings.owner, std::process::id()),
         commands_max: settings.batch_commands_max,
         genesis: settings.genesis.clone(),
         production: settings.production,
     };
-    let queue = queue.clone();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("cannot make the sequencer's runtime")?;
     let run = move || {
-        let consumer = move || Box::new(queue.consumer()) as Box<dyn CommandConsumer>;
-        let ended = runtime.block_on(async move {
-            processor::run(Db::lazy(database), config, consumer, Arc::new(fan_out), status, stop)
-                .await
-        });
+        let ended = runtime.block_on(processor::run(parts, config, stop));
         // Nobody may be waiting any more.
         let _ = sender.send(ended);
     };

@@ -18,7 +18,9 @@ mod migrate;
 mod process;
 mod projections;
 mod replay;
+mod restore;
 mod roles;
+mod transport;
 mod up;
 mod verify;
 mod waiting;
@@ -59,6 +61,8 @@ enum Command {
     Projections(projections::Args),
     /// Feed recorded orders to the exchange.
     Replay(Box<replay::Args>),
+    /// Begin a new journal on a database that was restored from a backup.
+    Restore(restore::Args),
     /// Recompute every invariant and name the first row that is wrong.
     Verify(verify::Args),
     /// Measure the exchange on this machine.
@@ -100,6 +104,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Journal(args) => journal_show::run(args).await,
         Command::Projections(args) => projections::run(args).await,
         Command::Replay(args) => replay::run(*args).await,
+        Command::Restore(args) => restore::run(args).await,
         Command::Verify(args) => verify::run(args).await,
         Command::Bench(args) => bench::run(args).await,
         Command::Config => {

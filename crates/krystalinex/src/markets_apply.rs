@@ -3,11 +3,14 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use engine::{Action, Command, Origin, State};
+use follower::Follower;
 use journal::Message;
 use processor::{Genesis, Status};
+use tokio_util::sync::CancellationToken;
 use units::CommandId;
 use uuid::Uuid;
 
@@ -17,9 +20,13 @@ use crate::database::Opened;
 use crate::demo::Sender;
 use crate::exchange::{Exchange, Settings};
 use crate::markets::{self, Markets};
+use crate::transport::Transport;
 
 /// How long a command is good, in microseconds of journal time.
 const LIFETIME_MICROS: u64 = 60_000_000;
+
+/// How long the broker may take to be reached.
+const REACH_MAX: Duration = Duration::from_secs(15);
 
 /// Works on the assets, markets and limits.
 #[derive(Debug, clap::Args)]
@@ -90,7 +97,9 @@ async fn apply(
         actions.iter().for_each(|action| println!("would apply: {}", describe(action)));
         return Ok(ExitCode::from(1));
     }
-    if opened.is_shared() {
+    if let Some(address) = &config.rabbitmq {
+        through_broker(address.clone(), opened, actions).await
+    } else if opened.is_shared() {
         through_up(config, &state, actions).await
     } else {
         alone(config, opened, actions).await
@@ -137,6 +146,7 @@ async fn alone(config: &Config, opened: &Opened, actions: Vec<Action>) -> anyhow
     let limits = engine::Limits::default();
     let genesis = Genesis { settings, limits, assets: Vec::new(), markets: Vec::new() };
     let settings = Settings {
+        owner: "markets apply".to_owned(),
         // The journal is not empty, so this is never used.
         genesis,
         production: config.mode == server::Mode::Production,
@@ -144,11 +154,46 @@ async fn alone(config: &Config, opened: &Opened, actions: Vec<Action>) -> anyhow
         snapshot_commands: config.snapshot_commands,
         projections: true,
     };
-    let mut exchange =
-        Exchange::start(opened.db.clone(), settings, Arc::new(Status::default())).await?;
+    let stop = CancellationToken::new();
+    let transport = Transport::in_process(stop.clone());
+    let status = Arc::new(Status::default());
+    let mut exchange = Exchange::start(opened.db.clone(), settings, transport, status).await?;
     exchange.ready().await?;
-    let sender =
-        Sender { live: Arc::clone(&exchange.live), publisher: Arc::new(exchange.queue.clone()) };
+    let publisher = Arc::clone(&exchange.publisher);
+    let sender = Sender { live: Arc::clone(&exchange.live), publisher };
+    let refused = send(&sender, actions).await;
+    exchange.stop().await;
+    stop.cancel();
+    Ok(if refused? { ExitCode::from(1) } else { ExitCode::SUCCESS })
+}
+
+/// Sends the actions to whichever payment processor decides.
+async fn through_broker(
+    address: queue::Address,
+    opened: &Opened,
+    actions: Vec<Action>,
+) -> anyhow::Result<ExitCode> {
+    let stop = CancellationToken::new();
+    let transport = Transport::rabbit(address, "kx-tool", &stop).await?;
+    let transport = transport.context("nobody has told it to stop")?;
+    let subscriber = transport.subscriber();
+    let follower = Follower::load(opened.db.clone(), subscriber).await?;
+    let sender = Sender { live: follower.live(), publisher: Arc::clone(&transport.publisher) };
+    let following = tokio::spawn(follower.run(stop.clone()));
+    let ready = async {
+        while !sender.live.has_caught_up() || !sender.publisher.ready() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(REACH_MAX, ready).await.context("RabbitMQ takes no commands")?;
+    let refused = send(&sender, actions).await;
+    stop.cancel();
+    let _ = following.await;
+    Ok(if refused? { ExitCode::from(1) } else { ExitCode::SUCCESS })
+}
+
+/// Sends the actions and says what has become of each; tells whether any was refused.
+async fn send(sender: &Sender, actions: Vec<Action>) -> anyhow::Result<bool> {
     let mut refused = false;
     for action in actions {
         let text = describe(&action);
@@ -161,8 +206,7 @@ async fn alone(config: &Config, opened: &Opened, actions: Vec<Action>) -> anyhow
         };
         println!("{text}: {answer}");
     }
-    exchange.stop().await;
-    Ok(if refused { ExitCode::from(1) } else { ExitCode::SUCCESS })
+    Ok(refused)
 }
 
 fn describe(action: &Action) -> String {

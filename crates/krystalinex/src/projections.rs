@@ -2,11 +2,8 @@
 
 use std::process::ExitCode;
 
-use follower::{ProjectionFeed, ProjectionWriter};
 use indicatif::{ProgressBar, ProgressStyle};
-use store::Db;
-use store::projections::{Progress, Projector};
-use units::Sequence;
+use store::projections::Progress;
 
 use crate::config::{Role, Sources};
 use crate::database::Opened;
@@ -53,18 +50,4 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     closed?;
     println!("The projections were rebuilt up to journal row {}.", rebuilt.sequence);
     Ok(ExitCode::SUCCESS)
-}
-
-/// Opens the writer of the projections: where it is fed, and how far they are.
-///
-/// # Errors
-///
-/// The database fails.
-pub async fn open_projections(
-    db: &Db,
-) -> anyhow::Result<(ProjectionFeed, ProjectionWriter<Projector>, Sequence)> {
-    let mut projector = Projector::new(db.clone());
-    let progress = projector.progress().await?;
-    let (feed, writer) = follower::projection_writer(projector, progress);
-    Ok((feed, writer, progress))
 }

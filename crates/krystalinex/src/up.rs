@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use processor::{Genesis, Status};
+use processor::Status;
 use server::mail::Inbox;
 use server::{App, JwtSecret, Mode, Parts, ServerConfig, SystemClock};
 use store::cluster::{Cluster, ClusterError, Options};
@@ -17,10 +17,11 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Database, Role, Sources};
-use crate::database::connect_waiting;
+use crate::database::open_waiting;
 use crate::demo::{self, Sender};
 use crate::exchange::{Exchange, Settings};
 use crate::markets::{self, Markets};
+use crate::transport::Transport;
 use crate::{banner, control, process, waiting};
 
 /// How long the servers may take to end their connections at shutdown.
@@ -60,11 +61,6 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         &["server", "payment-processor", "projector"],
         true,
     );
-    if config.rabbitmq_url.is_some() {
-        anyhow::bail!(
-            "RABBITMQ_URL is set, and this release has no RabbitMQ adapter yet: unset it to use the queue inside the process"
-        );
-    }
     let _lock = process::lock_data_dir(&config.data_dir)?;
     let wants_demo = wants_demo(&config, args.demo, args.no_demo)?;
     let jwt_secret = match &config.jwt_secret {
@@ -157,13 +153,8 @@ impl Up {
         listeners: Listeners,
         shutdown: CancellationToken,
     ) -> Self {
-        let mut server_config = ServerConfig::new(jwt_secret);
-        server_config.listen = config.server_address();
-        server_config.mode = config.mode;
-        server_config.tls = config.tls;
+        let mut server_config = config.for_server(jwt_secret);
         server_config.simulated_prices = wants_demo;
-        server_config.trusted_proxies.clone_from(&config.trusted_proxies);
-        server_config.cors_origins.clone_from(&config.cors_origins);
         Self {
             config,
             markets,
@@ -207,15 +198,16 @@ impl Up {
         let Some(db) = self.open_database().await? else {
             return Ok(());
         };
-        migrate_waiting(&db).await?;
+        let Some(transport) = self.transport().await? else {
+            return Ok(());
+        };
+        let settings = Settings::new(&self.config, &self.markets);
         let exchange =
-            Exchange::start(db.clone(), self.settings(), Arc::clone(&self.status)).await?;
+            Exchange::start(db.clone(), settings, transport, Arc::clone(&self.status)).await?;
         let exchange = self.exchange.insert(exchange);
         exchange.ready().await?;
-        let sender = Sender {
-            live: Arc::clone(&exchange.live),
-            publisher: Arc::new(exchange.queue.clone()),
-        };
+        let sender =
+            Sender { live: Arc::clone(&exchange.live), publisher: Arc::clone(&exchange.publisher) };
         note_differences(&self.markets, &sender);
         control::listen(&self.config.data_dir, sender.clone(), self.servers_stop.clone());
         if self.wants_demo {
@@ -230,20 +222,11 @@ impl Up {
         Ok(())
     }
 
-    fn settings(&self) -> Settings {
-        let production = self.config.mode == Mode::Production;
-        let settings = engine::Settings {
-            incarnation: rand::random(),
-            salt: rand::random(),
-            sandbox: !production,
-        };
-        let Markets { limits, assets, markets } = self.markets.clone();
-        Settings {
-            genesis: Genesis { settings, limits, assets, markets },
-            production,
-            batch_commands_max: self.config.batch_commands_max,
-            snapshot_commands: self.config.snapshot_commands,
-            projections: true,
+    /// The way between the parts: inside this process, unless there is a broker.
+    async fn transport(&self) -> anyhow::Result<Option<Transport>> {
+        match &self.config.rabbitmq {
+            None => Ok(Some(Transport::in_process(self.servers_stop.clone()))),
+            Some(address) => Transport::rabbit(address.clone(), "kx-server", &self.shutdown).await,
         }
     }
 
@@ -264,7 +247,7 @@ impl Up {
             return;
         };
         let router = processor::health_router(Arc::clone(&self.status));
-        let (config, stop) = (self.server_config.clone(), self.servers_stop.clone());
+        let (config, stop) = (self.server_config.plain(), self.servers_stop.clone());
         self.servers.push(tokio::spawn(async move {
             server::serve_router(listener, router, &config, stop.cancelled()).await;
         }));
@@ -274,7 +257,7 @@ impl Up {
         let inbox = Inbox::default();
         if let Some(listener) = self.inbox_listener.take() {
             let router = server::inbox::router(inbox.clone());
-            let (config, stop) = (self.server_config.clone(), self.servers_stop.clone());
+            let (config, stop) = (self.server_config.plain(), self.servers_stop.clone());
             self.servers.push(tokio::spawn(async move {
                 server::serve_router(listener, router, &config, stop.cancelled()).await;
             }));
@@ -313,7 +296,7 @@ impl Up {
             }
         };
         let config = DbConfig { application_name: "kx-server".to_owned(), ..config };
-        connect_waiting(&config, &self.shutdown).await
+        open_waiting(&config, &self.shutdown).await
     }
 
     /// Makes the demo's users and starts its market maker; returns when it has quoted.
@@ -356,20 +339,6 @@ impl Up {
             cluster.stop().await.context("PostgreSQL does not stop")?;
         }
         Ok(())
-    }
-}
-
-/// Brings the schema up; a database that goes away meanwhile is waited for.
-async fn migrate_waiting(db: &Db) -> anyhow::Result<()> {
-    loop {
-        match store::migrate::run(db).await {
-            Ok(_) => return Ok(()),
-            Err(error) if error.is_transient() => {
-                tracing::warn!(reason = %error, "the schema cannot be migrated yet");
-                tokio::time::sleep(Duration::from_millis(500)).await;
-            }
-            Err(error) => return Err(error.into()),
-        }
     }
 }
 

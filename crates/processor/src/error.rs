@@ -73,6 +73,7 @@ impl ProcessorError {
             Self::Store(error) => error.is_transient(),
             Self::Follow(FollowError::Store(error)) => error.is_transient(),
             Self::Deposed | Self::DoesNotFollow(_) | Self::TooOld(_) => true,
+            Self::Queue(error) => error.is_passing(),
             _ => false,
         }
     }

@@ -37,11 +37,20 @@ async fn ready(State(status): State<Arc<Status>>) -> Response {
     let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let body = json!({
         "ready": ready,
-        "role": if status.is_active() { "active" } else { "standby" },
+        "role": role(&status),
         "epoch": status.epoch(),
         "sequence": status.sequence().get(),
     });
     (code, axum::Json(body)).into_response()
+}
+
+fn role(status: &Status) -> &'static str {
+    match (status.is_active(), status.is_standby()) {
+        (true, _) => "active",
+        (false, true) => "standby",
+        // Its database or its queue is away, or it has only just started.
+        (false, false) => "waiting",
+    }
 }
 
 async fn metrics() -> Response {

@@ -17,10 +17,12 @@ mod sequencer;
 mod standby;
 mod status;
 mod takeover;
+mod turns;
 
 pub use batch::{Decided, EvolvePanicked, OpenBatch};
 pub use error::ProcessorError;
 pub use genesis::Genesis;
 pub use health::health_router;
-pub use sequencer::{Config, run};
 pub use status::Status;
+pub use takeover::{Restored, restore};
+pub use turns::{Config, Parts, run};

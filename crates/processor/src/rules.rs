@@ -46,6 +46,16 @@ pub fn read_delivery(body: &[u8], state: &State) -> Result<Command, Refused> {
     Ok(message.command)
 }
 
+/// Says why a message that cannot be read goes to the dead letters.
+#[must_use]
+pub fn unreadable_for(error: &BadMessage) -> &'static str {
+    match error {
+        BadMessage::UnknownVersion(_) => "unknown_version",
+        BadMessage::TooLong(_) => "too_long",
+        BadMessage::Bytes(_) => "unreadable",
+    }
+}
+
 /// Tells whether a command is expired and not remembered, so that only what is kept for ever can say whether it was
 /// decided long ago.
 #[must_use]

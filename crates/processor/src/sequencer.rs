@@ -23,83 +23,15 @@ use crate::batch::{Decided, EvolvePanicked, OpenBatch};
 use crate::clock::Clock;
 use crate::error::ProcessorError;
 use crate::failpoint;
-use crate::genesis::Genesis;
 use crate::rules::{self, AckWith, Refused};
-use crate::standby::{STANDBY_LOOK, pause, wait_for_silence};
 use crate::status::Status;
-use crate::takeover::{Taken, take_over};
+use crate::takeover::Taken;
+use crate::turns::Config;
 
 /// The longest that a journal goes without a row: a tick then carries its time on.
 const TICK: Duration = Duration::from_millis(950);
 /// How long an append in flight may still take at shutdown.
 const SHUTDOWN_APPEND_MAX: Duration = Duration::from_secs(5);
-
-/// How a sequencer runs.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Who it is, for the `epoch` table and the log.
-    pub owner: String,
-    /// Commands that one batch takes at most.
-    pub commands_max: usize,
-    /// What an empty journal is born with.
-    pub genesis: Genesis,
-    /// Whether it is run for real: such a one opens no journal with play money.
-    pub production: bool,
-}
-
-/// Runs the sequencer until `shutdown`: takes the journal over, decides and appends, and stands by when it is deposed or
-/// the database is away. `consumer` makes a consumer of the queue.
-///
-/// # Errors
-///
-/// [`ProcessorError`] where waiting does not help; the process should end then.
-pub async fn run(
-    db: Db,
-    config: Config,
-    consumer: impl Fn() -> Box<dyn CommandConsumer>,
-    fan_out: Arc<dyn BatchPublisher>,
-    status: Arc<Status>,
-    shutdown: CancellationToken,
-) -> Result<(), ProcessorError> {
-    let mut reported = false;
-    while !shutdown.is_cancelled() {
-        status.beat();
-        let ended = match take_over(&db, &config).await {
-            Ok(taken) => {
-                reported = false;
-                let sequencer = Sequencer::new(taken, &db, &config, consumer(), &fan_out, &status);
-                sequencer.run(&shutdown).await
-            }
-            Err(error) => Err(error),
-        };
-        status.set_inactive(matches!(ended, Err(ProcessorError::Deposed)));
-        match ended {
-            Ok(()) => return Ok(()),
-            Err(error) if error.is_passing() => {
-                if !reported {
-                    tracing::warn!(reason = %error, "the sequencer stands by");
-                    reported = true;
-                }
-                if matches!(error, ProcessorError::Deposed) {
-                    telemetry::add(Metric::Deposed, 1);
-                    wait_for_silence(&db, &status, &shutdown).await;
-                } else {
-                    pause(STANDBY_LOOK, &shutdown).await;
-                }
-            }
-            Err(error) => {
-                tracing::error!(reason = %error, "the sequencer has ended");
-                if let ProcessorError::Evolve { commands } = &error
-                    && let Err(error) = store::suspects::record(&db, commands).await
-                {
-                    tracing::error!(reason = %error, "the suspects could not be written");
-                }
-                return Err(error);
-            }
-        }
-    }
-    Ok(())
-}
 
 /// An append in flight: it gives back the appender with what became of the row.
 type InFlight = Pin<Box<dyn Future<Output = (Appender, Row, Result<(), AppendError>)> + Send>>;
@@ -112,7 +44,8 @@ struct Flight {
     begun: Instant,
 }
 
-struct Sequencer<'a> {
+/// The active sequencer.
+pub(crate) struct Sequencer<'a> {
     state: State,
     /// The hash of the last row that was sealed.
     hash: Hash32,
@@ -137,7 +70,7 @@ struct Sequencer<'a> {
 }
 
 impl<'a> Sequencer<'a> {
-    fn new(
+    pub(crate) fn new(
         taken: Taken,
         db: &'a Db,
         config: &'a Config,
@@ -176,7 +109,8 @@ impl<'a> Sequencer<'a> {
         }
     }
 
-    async fn run(mut self, shutdown: &CancellationToken) -> Result<(), ProcessorError> {
+    /// Decides and appends until `shutdown`, or until it may not any more.
+    pub(crate) async fn run(mut self, shutdown: &CancellationToken) -> Result<(), ProcessorError> {
         // The first row goes at once, so that everybody learns what time it is.
         self.tick()?;
         loop {
@@ -266,11 +200,15 @@ impl<'a> Sequencer<'a> {
     async fn take(&mut self, deliveries: Vec<Delivery>) -> Result<(), ProcessorError> {
         let begun = Instant::now();
         for delivery in deliveries {
-            let command = match rules::read_delivery(&delivery.body, &self.state) {
+            let read = match delivery.unreadable {
+                Some(reason) => Err(Refused::Dead(reason)),
+                None => rules::read_delivery(&delivery.body, &self.state),
+            };
+            let command = match read {
                 Ok(command) => Some(command),
                 Err(Refused::Unreadable(error)) => {
                     tracing::warn!(%error, "a message cannot be read");
-                    self.put_aside(&delivery, "unreadable").await?;
+                    self.put_aside(&delivery, rules::unreadable_for(&error)).await?;
                     None
                 }
                 Err(Refused::Dead(reason)) => {
@@ -457,6 +395,10 @@ impl<'a> Sequencer<'a> {
                     break;
                 }
             }
+        }
+        // What it brings comes to whoever is next, who learns so at once that it is the active one.
+        if let Err(error) = self.consumer.nudge().await {
+            tracing::debug!(reason = %error, "the next sequencer is not told");
         }
         tracing::info!(sequence = self.sealed.get(), "the sequencer has stopped");
         Ok(())

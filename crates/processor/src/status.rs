@@ -1,13 +1,18 @@
 //! What the outside may know of the sequencer: for health, readiness and the drills.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use telemetry::Metric;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use units::Sequence;
 
 /// How long the loop may stand still before it counts as stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(15);
+
+/// How often one that is waited for beats.
+const BEAT: Duration = Duration::from_secs(1);
 
 /// The sequencer's state, as it last said.
 #[derive(Debug)]
@@ -46,12 +51,17 @@ impl Status {
         self.active.load(Relaxed)
     }
 
+    /// Tells whether this process would be the active sequencer if the queue named it.
+    pub fn is_standby(&self) -> bool {
+        self.standby.load(Relaxed)
+    }
+
     /// Tells whether it could do its work now: active, with no append waiting for long, or a standby that is ready to
     /// take over.
     pub fn is_ready(&self) -> bool {
         let appending = self.appending_since.load(Relaxed);
         let held_up = appending > 0 && self.now().saturating_sub(appending) > 2_000;
-        (self.is_active() && !held_up) || self.standby.load(Relaxed)
+        (self.is_active() && !held_up) || self.is_standby()
     }
 
     /// Tells whether the loop has stood still for so long that only a restart will help.
@@ -75,6 +85,21 @@ impl Status {
         Sequence::new(self.first.load(Relaxed))
     }
 
+    /// Keeps the loop from counting as stuck while it is not there yet, until the returned guard is dropped or
+    /// `shutdown`. Must be called within a tokio runtime.
+    #[must_use]
+    pub fn beat_until(self: &Arc<Self>, shutdown: CancellationToken) -> DropGuard {
+        let (status, end) = (Arc::clone(self), shutdown.child_token());
+        let ended = end.clone();
+        tokio::spawn(async move {
+            while !ended.is_cancelled() {
+                status.beat();
+                tokio::time::sleep(BEAT).await;
+            }
+        });
+        end.drop_guard()
+    }
+
     fn now(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
@@ -96,9 +121,14 @@ impl Status {
         telemetry::set(Metric::Epoch, number(epoch));
     }
 
-    pub(crate) fn set_inactive(&self, standby: bool) {
-        self.active.store(false, Relaxed);
+    /// Notes whether it would take over now if it were named.
+    pub(crate) fn set_standby(&self, standby: bool) {
         self.standby.store(standby, Relaxed);
+    }
+
+    pub(crate) fn set_inactive(&self) {
+        self.active.store(false, Relaxed);
+        self.standby.store(false, Relaxed);
         self.set_appending(false);
         telemetry::set(Metric::SequencerActive, 0.0);
     }

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use engine::State;
-use follower::HEAD;
+use engine::{Action, State};
+use follower::{FollowError, HEAD, Live, Recovered};
 use journal::seal;
 use store::Db;
 use store::journal::{AppendError, Appender};
@@ -12,7 +12,7 @@ use units::{CommandId, Hash32, Sequence};
 use crate::batch::{EvolvePanicked, OpenBatch};
 use crate::clock::{Clock, SKEW_MAX, wall};
 use crate::error::ProcessorError;
-use crate::sequencer::Config;
+use crate::turns::Config;
 
 /// What a sequencer begins with.
 pub(crate) struct Taken {
@@ -26,9 +26,19 @@ pub(crate) struct Taken {
     pub(crate) snapshot: Sequence,
 }
 
-/// Takes the journal over; makes it where it is empty.
-pub(crate) async fn take_over(db: &Db, config: &Config) -> Result<Taken, ProcessorError> {
-    let mut recovered = follower::recover(db, HEAD, |_| ()).await?;
+/// Takes the journal over; makes it where it is empty. A standby goes on from the state that it has followed, which is
+/// as far as the journal is; only a process that has followed nothing yet loads it.
+pub(crate) async fn take_over(
+    db: &Db,
+    config: &Config,
+    live: Option<&Live>,
+) -> Result<Taken, ProcessorError> {
+    let mut recovered = match live {
+        Some(live) if live.has_caught_up() && live.stopped().is_none() => {
+            follow_on(db, live.recovered()).await?
+        }
+        _ => follower::recover(db, HEAD, |_| ()).await?,
+    };
     check_sandbox(&recovered.state, config)?;
     let clock = read_clock(db, &recovered.state).await?;
     let mut appender = Appender::claim(db, &config.owner).await?;
@@ -41,6 +51,59 @@ pub(crate) async fn take_over(db: &Db, config: &Config) -> Result<Taken, Process
     check_sandbox(&state, config)?;
     let suspects = store::suspects::all(db).await?.into_iter().collect();
     Ok(Taken { state, hash, clock, appender, suspects, snapshot: recovered.snapshot })
+}
+
+/// Catches up from a followed state; where that is not this journal's, loads the journal's.
+async fn follow_on(db: &Db, mut recovered: Recovered) -> Result<Recovered, FollowError> {
+    match follower::catch_up(db, &mut recovered, HEAD, &mut |_| ()).await {
+        Ok(()) => Ok(recovered),
+        Err(FollowError::Chain { .. }) => follower::recover(db, HEAD, |_| ()).await,
+        Err(error) => Err(error),
+    }
+}
+
+/// What a restore has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// The row that says so: the first of the new journal.
+    pub sequence: Sequence,
+    /// The new journal's random number.
+    pub incarnation: u64,
+}
+
+/// Begins a new journal where a restored database ends, so that nothing that was meant for the lost rows is ever taken
+/// for this one. Nobody else may be at work on the database. `lost` is the last row that was lost, where it is known.
+///
+/// # Errors
+///
+/// [`ProcessorError`]; nothing has changed then, but that the epoch may have been raised.
+pub async fn restore(
+    db: &Db,
+    owner: &str,
+    incarnation: u64,
+    lost: Option<Sequence>,
+) -> Result<Restored, ProcessorError> {
+    let mut recovered = follower::recover(db, HEAD, |_| ()).await?;
+    let clock = read_clock(db, &recovered.state).await?;
+    let mut appender = Appender::claim(db, owner).await?;
+    follower::catch_up(db, &mut recovered, HEAD, &mut |_| ()).await?;
+    if recovered.state.settings().is_none() {
+        return Err(ProcessorError::Genesis(
+            "the journal is empty: there is none to go on from".to_owned(),
+        ));
+    }
+    let evolve = |EvolvePanicked(commands)| ProcessorError::Evolve { commands };
+    let state = &mut recovered.state;
+    let sequence = state.sequence().next();
+    let mut open =
+        OpenBatch::open(state, sequence, clock.now(), appender.epoch()).map_err(evolve)?;
+    open.add_internal(state, Action::Restore { incarnation, lost }).map_err(evolve)?;
+    let (batch, _) = open.close(state).map_err(evolve)?;
+    match appender.append(&seal(&batch, recovered.hash)).await {
+        Ok(()) => Ok(Restored { sequence, incarnation }),
+        Err(AppendError::Deposed { .. }) => Err(ProcessorError::Deposed),
+        Err(error) => Err(ProcessorError::Append(error)),
+    }
 }
 
 async fn append_genesis(

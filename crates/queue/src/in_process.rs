@@ -12,8 +12,8 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, broadcast};
 
 use crate::{
-    BatchPublisher, BatchSubscriber, CommandConsumer, CommandPublisher, Delivery, Hint,
-    PublishOutcome, QueueError,
+    BatchPublisher, BatchSubscriber, CommandConsumer, CommandPublisher, CommandSource, Delivery,
+    Hint, PublishOutcome, QueueError,
 };
 
 /// Dead letters that are kept; the oldest give way.
@@ -94,7 +94,7 @@ impl InProcessQueue {
 
 #[async_trait]
 impl CommandPublisher for InProcessQueue {
-    async fn publish(&self, message: Bytes) -> PublishOutcome {
+    async fn publish(&self, message: Bytes, _trace_id: u128) -> PublishOutcome {
         let mut inner = self.shared.inner.lock();
         if inner.closed || inner.waiting.len() + inner.taken.len() >= self.shared.messages_max {
             return PublishOutcome::Unroutable;
@@ -138,7 +138,7 @@ impl InProcessConsumer {
             let message = inner.waiting.pop_front().expect("as many wait as were counted");
             self.tags += 1;
             let (body, redelivered) = (message.body.clone(), message.redelivered);
-            deliveries.push(Delivery { tag: self.tags, body, redelivered });
+            deliveries.push(Delivery { tag: self.tags, body, redelivered, unreadable: None });
             inner.taken.push_back((self.tags, message));
         }
         Some(Ok(deliveries))
@@ -146,7 +146,34 @@ impl InProcessConsumer {
 }
 
 #[async_trait]
+impl CommandSource for InProcessQueue {
+    async fn consumer(&self) -> Result<Box<dyn CommandConsumer>, QueueError> {
+        Ok(Box::new(Self::consumer(self)))
+    }
+}
+
+#[async_trait]
 impl CommandConsumer for InProcessConsumer {
+    async fn named(&mut self) -> Result<(), QueueError> {
+        loop {
+            {
+                let inner = self.shared.inner.lock();
+                if inner.is_active(self.number) {
+                    return Ok(());
+                }
+                if inner.closed {
+                    return Err(QueueError::Closed);
+                }
+            }
+            self.wake.notified().await;
+        }
+    }
+
+    /// Nothing: whoever is next hears of it at once.
+    async fn nudge(&mut self) -> Result<(), QueueError> {
+        Ok(())
+    }
+
     async fn next(&mut self, max: usize) -> Result<Vec<Delivery>, QueueError> {
         loop {
             if let Some(result) = self.take(max) {
@@ -251,8 +278,8 @@ mod tests {
         async fn dead_letters(&self) -> Vec<(Bytes, String)> {
             InProcessQueue::dead_letters(self)
         }
-        fn messages_max(&self) -> usize {
-            self.shared.messages_max
+        fn messages_max(&self) -> Option<usize> {
+            Some(self.shared.messages_max)
         }
     }
 
@@ -263,9 +290,6 @@ mod tests {
         }
         async fn subscriber(&self) -> Box<dyn BatchSubscriber> {
             Box::new(InProcessFanOut::subscriber(self))
-        }
-        fn rows_max(&self) -> usize {
-            64
         }
     }
 
@@ -290,16 +314,36 @@ mod tests {
                 hash: Hash32::default(),
             })
         };
-        suite::fan_out(|| async { InProcessFanOut::new(64) }, row).await;
+        suite::fan_out(&InProcessFanOut::new(64), row).await;
+        a_subscriber_that_does_not_read_hears_of_a_gap(&InProcessFanOut::new(64), row).await;
+    }
+
+    /// And of the newest rows after it; the publisher never waits.
+    async fn a_subscriber_that_does_not_read_hears_of_a_gap(
+        fan_out: &InProcessFanOut,
+        row: impl Fn(u64) -> Arc<Row>,
+    ) {
+        let mut subscriber = fan_out.subscriber();
+        for number in 1..=200 {
+            fan_out.publish(row(number));
+        }
+        let (mut gaps, mut last) = (0, 0);
+        while last < 200 {
+            match subscriber.next().await.expect("the fan-out is open") {
+                Hint::Row(row) => last = row.sequence.get(),
+                Hint::Gap => gaps += 1,
+            }
+        }
+        assert_eq!(gaps, 1, "an overflow is told as a gap");
     }
 
     #[tokio::test]
     async fn a_closed_queue_ends_its_consumers_after_the_last_message() {
         let queue = InProcessQueue::new(10);
         let mut consumer = queue.consumer();
-        assert_eq!(queue.publish(Bytes::from_static(b"last")).await, PublishOutcome::Confirmed);
+        assert_eq!(queue.publish(Bytes::from_static(b"last"), 0).await, PublishOutcome::Confirmed);
         queue.close();
-        assert_eq!(queue.publish(Bytes::from_static(b"late")).await, PublishOutcome::Unroutable);
+        assert_eq!(queue.publish(Bytes::from_static(b"late"), 0).await, PublishOutcome::Unroutable);
         assert_eq!(consumer.next(10).await.expect("one is left").len(), 1);
         assert!(matches!(consumer.next(10).await, Err(QueueError::Closed)));
     }

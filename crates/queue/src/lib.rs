@@ -8,8 +8,9 @@
 //! - The fan-out is a hint: publishing never waits for a follower, and what a follower missed is told as a gap.
 
 mod in_process;
-#[cfg(any(test, feature = "suite"))]
-pub mod suite;
+mod rabbit;
+#[cfg(test)]
+mod suite;
 
 use std::sync::Arc;
 
@@ -18,9 +19,14 @@ use bytes::Bytes;
 use journal::Row;
 
 pub use in_process::{InProcessFanOut, InProcessQueue};
+pub use rabbit::{
+    Address, BadAddress, RabbitFanOut, RabbitPublisher, RabbitQueue, RabbitSubscriber,
+};
 
 /// Name of the queue of commands.
 pub const ORDERS: &str = "orders";
+/// Name of the queue of what was put aside, each with its reason.
+pub const DEAD_LETTERS: &str = "orders.dead";
 
 /// What became of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +43,8 @@ pub enum PublishOutcome {
 #[async_trait]
 pub trait CommandPublisher: Send + Sync {
     /// Publishes one message, persistent and mandatory, and waits for the queue's confirmation. Dropping the future
-    /// after its first poll leaves the outcome unknown.
-    async fn publish(&self, message: Bytes) -> PublishOutcome;
+    /// after its first poll leaves the outcome unknown. `trace_id` is the trace that the message belongs to.
+    async fn publish(&self, message: Bytes, trace_id: u128) -> PublishOutcome;
 
     /// Tells whether a message would be taken now, for readiness.
     fn ready(&self) -> bool;
@@ -58,6 +64,8 @@ pub struct Delivery {
     pub body: Bytes,
     /// Whether it was taken before by a consumer that is gone.
     pub redelivered: bool,
+    /// Why what it came in cannot be read, where that is so: it is no command then, and belongs to the dead letters.
+    pub unreadable: Option<&'static str>,
 }
 
 /// The queue cannot be used any more through this consumer; a new one must be made.
@@ -69,11 +77,49 @@ pub enum QueueError {
     /// The queue's side failed.
     #[error("the queue failed: {0}")]
     Failed(String),
+    /// There is a queue of that name, and it is not as ours must be: somebody has to delete it, or change its policy.
+    #[error("{0}")]
+    WrongQueue(String),
+}
+
+impl QueueError {
+    /// Tells whether waiting may help.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        !matches!(self, Self::WrongQueue(_))
+    }
+}
+
+/// Where consumers come from.
+#[async_trait]
+pub trait CommandSource: Send + Sync {
+    /// Makes a consumer. It is active when those before it are gone.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError`] where the queue cannot be reached, or is not as ours must be.
+    async fn consumer(&self) -> Result<Box<dyn CommandConsumer>, QueueError>;
 }
 
 /// Takes commands from the queue.
 #[async_trait]
 pub trait CommandConsumer: Send {
+    /// Waits until this consumer is the active one, and takes nothing. A queue may say so only by bringing something.
+    /// Dropping the future loses nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError`] when this consumer is of no more use.
+    async fn named(&mut self) -> Result<(), QueueError>;
+
+    /// Makes the queue bring something to whichever consumer is the active one, so that it learns that it is. What it
+    /// brings is no message.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError`] when this consumer is of no more use.
+    async fn nudge(&mut self) -> Result<(), QueueError>;
+
     /// Waits until this consumer is the active one and something waits, then takes what is waiting, at most `max`.
     /// Dropping the future loses nothing.
     ///

@@ -250,7 +250,7 @@ async fn publish(app: &App, command: &Command) -> Result<(), Problem> {
         seen: app.live.sequence(),
         command: command.clone(),
     };
-    let publishing = app.publisher.publish(message.encode().into());
+    let publishing = app.publisher.publish(message.encode().into(), command.trace_id);
     let outcome = tokio::time::timeout(app.config.outcome_timeout, publishing).await;
     let (outcome, label) = match outcome {
         Ok(PublishOutcome::Confirmed) => (Ok(()), "confirmed"),

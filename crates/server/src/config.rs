@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::tls::Identity;
+
 /// The key that access tokens are signed with.
 #[derive(Clone)]
 pub struct JwtSecret(Vec<u8>);
@@ -176,6 +178,8 @@ pub struct ServerConfig {
     pub jwt_secret: JwtSecret,
     /// Whether browsers reach it over TLS, so that cookies may be marked so.
     pub tls: bool,
+    /// The certificate and key of the server's own port; `None`: plain HTTP, for a proxy in front of it.
+    pub identity: Option<Identity>,
     /// Addresses whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpAddr>,
     /// Origins of other sites that may call the API from a browser; closed by default.
@@ -201,6 +205,12 @@ pub struct ServerConfig {
 }
 
 impl ServerConfig {
+    /// Returns the same limits for a port of plain HTTP.
+    #[must_use]
+    pub fn plain(&self) -> Self {
+        Self { identity: None, ..self.clone() }
+    }
+
     /// The runbook's port.
     pub const PORT: u16 = 5000;
 
@@ -213,6 +223,7 @@ impl ServerConfig {
             simulated_prices: false,
             jwt_secret,
             tls: false,
+            identity: None,
             trusted_proxies: Vec::new(),
             cors_origins: Vec::new(),
             rate_limits: RateLimits::default(),

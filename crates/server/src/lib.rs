@@ -23,6 +23,7 @@ pub mod problem;
 mod public;
 mod serve;
 mod sweep;
+pub mod tls;
 pub mod token;
 mod wallet;
 pub mod ws;

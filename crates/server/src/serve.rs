@@ -15,7 +15,7 @@ use axum::extract::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tower::ServiceExt;
@@ -23,6 +23,7 @@ use tower::ServiceExt;
 use crate::app::App;
 use crate::config::ServerConfig;
 use crate::edge::Peer;
+use crate::tls::Identity;
 
 /// The longest head of a request, in bytes; hyper answers a longer one 431.
 const HEAD_BYTES_MAX: usize = 32 * 1_024;
@@ -91,7 +92,8 @@ pub async fn serve_on(listener: TcpListener, app: App, shutdown: impl Future<Out
     serve_router(listener, router, &app.config, drained).await;
 }
 
-/// Serves any router with the limits of `config`: the development inbox, and the processor's health page, too.
+/// Serves any router with the limits of `config`, over TLS where it has an identity: the page while the exchange comes up, too,
+/// and with [`ServerConfig::plain`] the development inbox and the processor's health page.
 pub async fn serve_router(
     listener: TcpListener,
     router: Router,
@@ -113,17 +115,22 @@ pub async fn serve_router(
                 }
             },
         };
+        // Small answers must not wait for the acknowledgement of the ones before.
+        let _ = stream.set_nodelay(true);
         match Arc::clone(&places).try_acquire_owned() {
             Ok(place) => {
-                let connection = connection(
-                    stream,
+                let connection = Connection {
                     peer,
-                    router.clone(),
-                    config.header_timeout,
-                    closing.subscribe(),
-                );
+                    router: router.clone(),
+                    header_timeout: config.header_timeout,
+                    closing: closing.subscribe(),
+                };
+                let identity = config.identity.clone();
                 tokio::spawn(async move {
-                    connection.await;
+                    match identity {
+                        None => connection.serve(stream).await,
+                        Some(identity) => connection.secure(stream, &identity).await,
+                    }
                     drop(place);
                 });
             }
@@ -141,43 +148,60 @@ pub async fn serve_router(
     }
 }
 
-async fn connection(
-    stream: TcpStream,
+/// One connection, before anything has come.
+struct Connection {
     peer: SocketAddr,
     router: Router,
     header_timeout: Duration,
-    mut closing: watch::Receiver<bool>,
-) {
-    // Small answers must not wait for the acknowledgement of the ones before.
-    let _ = stream.set_nodelay(true);
-    let service = service_fn(move |request: Request<Incoming>| {
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(Peer(peer));
-        router.clone().oneshot(request)
-    });
-    let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(header_timeout)
-        .max_buf_size(HEAD_BYTES_MAX)
-        .max_headers(HEADERS_MAX)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    tokio::pin!(connection);
-    let told = async {
-        // A sender that is gone means the same as one that says so.
-        let _ = closing.wait_for(|closing| *closing).await;
-    };
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = told => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    closing: watch::Receiver<bool>,
+}
+
+impl Connection {
+    /// Makes it secret, in the time that a head may take, and serves it.
+    async fn secure(self, stream: TcpStream, identity: &Identity) {
+        match tokio::time::timeout(self.header_timeout, identity.accept(stream)).await {
+            Ok(Ok(stream)) => self.serve(stream).await,
+            Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+            Err(_) => tracing::debug!("a TLS handshake did not come to its end in time"),
         }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection ended early");
+    }
+
+    async fn serve(self, stream: impl Stream) {
+        let Self { peer, router, header_timeout, mut closing } = self;
+        let service = service_fn(move |request: Request<Incoming>| {
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(Peer(peer));
+            router.clone().oneshot(request)
+        });
+        let connection = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(header_timeout)
+            .max_buf_size(HEAD_BYTES_MAX)
+            .max_headers(HEADERS_MAX)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
+        tokio::pin!(connection);
+        let told = async {
+            // A sender that is gone means the same as one that says so.
+            let _ = closing.wait_for(|closing| *closing).await;
+        };
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = told => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "a connection ended early");
+        }
     }
 }
+
+/// What a connection can be served on.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
 
 async fn refuse(mut stream: TcpStream) {
     let _ = tokio::time::timeout(Duration::from_secs(1), stream.write_all(FULL)).await;

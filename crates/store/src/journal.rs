@@ -296,6 +296,17 @@ pub async fn head(db: &Db) -> Result<Option<(Sequence, Hash32, Time)>, StoreErro
     found.map(head).transpose()
 }
 
+/// Returns the epoch in force: 0 before anybody has claimed the journal.
+///
+/// # Errors
+///
+/// [`StoreError`].
+pub async fn epoch(db: &Db) -> Result<u64, StoreError> {
+    let client = db.get().await?;
+    let statement = client.prepare_cached("SELECT epoch FROM epoch").await?;
+    to_u64(client.query_one(&statement, &[]).await?.get(0))
+}
+
 /// Returns the rows that follow `sequence`, oldest first, at most `rows_max` of them.
 ///
 /// # Errors

@@ -8,6 +8,7 @@ pub mod cluster;
 mod db;
 mod error;
 pub mod journal;
+pub mod leases;
 pub mod lookup;
 pub mod market_data;
 pub mod migrate;

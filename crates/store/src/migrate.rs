@@ -30,6 +30,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(2, "0002_projections"),
     migration!(3, "0003_users"),
     migration!(4, "0004_suspects"),
+    migration!(5, "0005_projection_parts"),
 ];
 
 /// The key of the advisory lock under which migrations run: "kxmigrat" in ASCII.

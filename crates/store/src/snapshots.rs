@@ -28,6 +28,40 @@ pub struct Stored {
     pub bytes: u64,
 }
 
+/// One taker of snapshots at a time: "kxsnapsh" in ASCII.
+const LOCK_KEY: i64 = 0x6b78_736e_6170_7368;
+
+/// The one place there is for who takes a snapshot while others could too. Dropping it gives it up.
+#[derive(Debug)]
+pub struct Turn {
+    _connection: Connection,
+}
+
+/// Takes the one place there is for taking a snapshot; `None`: somebody else is taking one.
+///
+/// # Errors
+///
+/// [`StoreError`].
+pub async fn try_turn(db: &Db) -> Result<Option<Turn>, StoreError> {
+    let connection = db.dedicated().await?;
+    let text = "SELECT pg_try_advisory_lock($1)";
+    let mine: bool = connection.query_one(text, &[&LOCK_KEY]).await?.get(0);
+    Ok(mine.then_some(Turn { _connection: connection }))
+}
+
+/// Returns how many rows, with how many commands, the journal has after the newest snapshot.
+///
+/// # Errors
+///
+/// [`StoreError`].
+pub async fn journal_since(db: &Db) -> Result<(u64, u64), StoreError> {
+    let client = db.get().await?;
+    let text = "SELECT count(*), coalesce(sum(commands), 0)::bigint FROM journal
+        WHERE sequence > (SELECT coalesce(max(sequence), 0) FROM snapshots)";
+    let found = client.query_one(text, &[]).await?;
+    Ok((to_u64(found.get(0))?, to_u64(found.get(1))?))
+}
+
 /// Writes one snapshot, chunk by chunk, so that it never is in memory as a whole.
 #[derive(Debug)]
 pub struct Writer {

@@ -182,6 +182,7 @@ impl Naive {
                 | Action::CancelNext { .. }
                 | Action::TriggerStop { .. }
                 | Action::HaltMarket { .. }
+                | Action::Restore { .. }
         );
         if internal && command.origin == Origin::Client {
             return Err(Reject::Forbidden);
@@ -204,6 +205,7 @@ impl Naive {
             Action::DefineMarket(config) => self.define_market(config),
             Action::SetMarketState { market, state } => self.set_market_state(*market, *state),
             Action::HaltMarket { market } => self.set_market_state(*market, MarketState::Halted),
+            Action::Restore { incarnation, .. } => self.restore(*incarnation),
             Action::PlaceOrder(order) => self.place(command, order),
             Action::CancelOrder { account, order } => self.cancel(command, *account, order),
             Action::CancelAll { account, market } => self.cancel_all(*account, *market),
@@ -217,6 +219,17 @@ impl Naive {
             Action::TriggerStop { market, order } => Ok(self.trigger(*market, *order)),
             money => self.act_on_money(command.id, money),
         }
+    }
+
+    fn restore(&mut self, incarnation: u64) -> Result<Event, Reject> {
+        if let Some(settings) = &mut self.settings {
+            settings.incarnation = incarnation;
+        }
+        for market in &mut self.markets {
+            market.last_order_id += 1_000_000_000;
+            market.last_trade_id += 1_000_000_000;
+        }
+        Ok(Event::Done)
     }
 
     fn set_market_state(&mut self, market: MarketId, state: MarketState) -> Result<Event, Reject> {

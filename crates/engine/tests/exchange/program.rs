@@ -434,10 +434,11 @@ impl Runner {
             }
             Line::Forged { back } => {
                 let (market, order) = (MarketId::new(0), self.back(back));
-                self.send(match back % 4 {
+                self.send(match back % 5 {
                     0 => Action::ExpireOrder { market, order },
                     1 => Action::CancelNext { market, order, reason: CancelReason::Account },
                     2 => Action::TriggerStop { market, order },
+                    3 => Action::Restore { incarnation: 9, lost: None },
                     _ => Action::HaltMarket { market },
                 });
             }

@@ -33,6 +33,7 @@ variants!(Action, "an unknown action" {
     22 => CancelNext { market, order, reason },
     23 => TriggerStop { market, order },
     24 => HaltMarket { market },
+    25 => Restore { incarnation, lost },
 });
 
 variants!(OrderRef, "an unknown way to name an order" {

@@ -23,7 +23,22 @@ const LOOK: Duration = Duration::from_millis(5);
 /// The signing key of access tokens: no secret, since the exchange is gone with the bench.
 pub(crate) const JWT_SECRET: &str = "of-a-throwaway-exchange-0123456789-abcdef";
 
-/// A running exchange.
+/// What is started.
+#[derive(Clone, Copy, Debug)]
+enum Kind<'a> {
+    /// Everything in one process.
+    Up,
+    /// One role, with its broker's address.
+    Role(&'static str, &'a str),
+}
+
+impl Kind<'_> {
+    fn is_processor(self) -> bool {
+        matches!(self, Self::Role("payment-processor", _))
+    }
+}
+
+/// A running exchange, or one role of it.
 #[derive(Debug)]
 pub(crate) struct Exchange {
     child: Child,
@@ -39,6 +54,24 @@ impl Exchange {
     ///
     /// It ends, or does not become ready: with the end of its log.
     pub(crate) async fn start(data: &Path, db: Option<&DbConfig>) -> anyhow::Result<Self> {
+        Self::start_as(Kind::Up, data, db).await
+    }
+
+    /// Starts one role alone, on a database and a broker, and waits until it is ready.
+    ///
+    /// # Errors
+    ///
+    /// It ends, or does not become ready: with the end of its log.
+    pub(crate) async fn start_role(
+        role: &'static str,
+        data: &Path,
+        db: &DbConfig,
+        broker: &str,
+    ) -> anyhow::Result<Self> {
+        Self::start_as(Kind::Role(role, broker), data, Some(db)).await
+    }
+
+    async fn start_as(kind: Kind<'_>, data: &Path, db: Option<&DbConfig>) -> anyhow::Result<Self> {
         let started = Instant::now();
         let (port, processor_port, inbox_port) = (free_port()?, free_port()?, free_port()?);
         std::fs::create_dir_all(data)?;
@@ -54,9 +87,11 @@ impl Exchange {
         for name in ["NODE_ENV", "RABBITMQ_URL", "SMTP_URL"] {
             command.env_remove(name);
         }
+        match kind {
+            Kind::Up => command.args(["up", "--no-demo", "--data-dir"]).arg(data),
+            Kind::Role(role, broker) => command.arg(role).env("RABBITMQ_URL", broker),
+        };
         command
-            .args(["up", "--no-demo", "--data-dir"])
-            .arg(data)
             .env("PORT", port.to_string())
             .env("PROCESSOR_PORT", processor_port.to_string())
             .env("INBOX_PORT", inbox_port.to_string())
@@ -75,6 +110,7 @@ impl Exchange {
                 .env("DB_PASSWORD", db.password.as_ref().map_or("", |password| password.expose()));
         }
         let child = command.spawn().context("cannot start the exchange")?;
+        let port = if kind.is_processor() { processor_port } else { port };
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let mut exchange = Self { child, log, address, ready_after: Duration::ZERO };
         exchange.wait_until_ready(started).await?;
@@ -105,6 +141,27 @@ impl Exchange {
     pub(crate) async fn get(&self, path: &str) -> anyhow::Result<Reply> {
         let mut connection = Connection::open(self.address).await?;
         Ok(connection.call(&http::request("GET", path, self.address, None, None)).await?)
+    }
+
+    /// Reads one of its metrics.
+    ///
+    /// # Errors
+    ///
+    /// It does not answer, or has no such metric.
+    pub(crate) async fn metric(&self, name: &str) -> anyhow::Result<f64> {
+        let reply = self.get("/metrics").await?;
+        let text = String::from_utf8_lossy(&reply.body);
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.with_context(|| format!("there is no metric {name}"))?.parse().context("no number")
+    }
+
+    /// Ends it as the system would: with nothing said.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be killed.
+    pub(crate) async fn kill(mut self) -> anyhow::Result<()> {
+        Ok(self.child.kill().await?)
     }
 
     /// Returns where its server listens.

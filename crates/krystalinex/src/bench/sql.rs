@@ -85,3 +85,16 @@ pub(crate) async fn projected(db: &Db) -> anyhow::Result<Sequence> {
     let sequence: i64 = client.query_one(&statement, &[]).await?.get(0);
     Ok(Sequence::new(u64::try_from(sequence)?))
 }
+
+/// Returns how many commands the journal has after a row.
+///
+/// # Errors
+///
+/// The database does not answer.
+pub(crate) async fn commands_after(db: &Db, row: Sequence) -> anyhow::Result<u64> {
+    let client = db.get().await?;
+    let text = "SELECT coalesce(sum(commands), 0)::bigint FROM journal WHERE sequence > $1";
+    let after = i64::try_from(row.get())?;
+    let commands: i64 = client.query_one(text, &[&after]).await?.get(0);
+    Ok(u64::try_from(commands)?)
+}

@@ -65,6 +65,8 @@ pub(crate) struct Loaded {
     pub db: Db,
     /// Its users; the first has a market maker's limits.
     pub users: Vec<User>,
+    /// Whatever works beside it, by name: what its processor time is counted for.
+    pub others: Vec<(&'static str, u32)>,
 }
 
 impl Loaded {
@@ -74,6 +76,30 @@ impl Loaded {
     ///
     /// The database or the exchange does not start.
     pub(crate) async fn start(stand: &Stand, data: &Path) -> anyhow::Result<Self> {
+        let Ground { config, db, users } = Ground::lay(stand).await?;
+        let exchange = Exchange::start(data, Some(&config)).await?;
+        Ok(Self { exchange, db, users, others: Vec::new() })
+    }
+}
+
+/// A database with a journal and funded users, before an exchange is started on it.
+#[derive(Debug)]
+pub(crate) struct Ground {
+    /// Where it is.
+    pub config: DbConfig,
+    /// It.
+    pub db: Db,
+    /// Its users; the first has a market maker's limits.
+    pub users: Vec<User>,
+}
+
+impl Ground {
+    /// Makes the journal and the users.
+    ///
+    /// # Errors
+    ///
+    /// The database does not take them.
+    pub(crate) async fn lay(stand: &Stand) -> anyhow::Result<Self> {
         let config = stand.database().await?;
         let db = Db::connect(config.clone()).await?;
         store::migrate::run(&db).await?;
@@ -82,8 +108,7 @@ impl Loaded {
         let incarnation = orders::incarnation(&actions);
         let commands = actions.into_iter().map(seed::command);
         seed::journal(&db, incarnation, commands).await?;
-        let exchange = Exchange::start(data, Some(&config)).await?;
-        Ok(Self { exchange, db, users })
+        Ok(Self { config, db, users })
     }
 }
 

@@ -46,31 +46,37 @@ impl Effort {
 
 /// One loaded run and what was seen beside it.
 #[derive(Debug)]
-struct Seen {
-    outcome: Outcome,
+pub(super) struct Seen {
+    pub(super) outcome: Outcome,
     lag_seconds: f64,
-    stolen: f64,
+    pub(super) stolen: f64,
     process: ThreadTimes,
     sessions: BTreeMap<String, Duration>,
 }
 
 /// The runs of one load.
-struct Series {
+pub(super) struct Series {
     seen: Vec<Seen>,
     yardstick: Vec<yardstick::Run>,
 }
 
 impl Series {
-    fn median(&self, of: impl Fn(&Seen) -> f64) -> f64 {
+    /// The median over our runs.
+    pub(super) fn median(&self, of: impl Fn(&Seen) -> f64) -> f64 {
         machine::median(&self.seen.iter().map(of).collect::<Vec<_>>())
     }
 
-    fn yardstick(&self, of: impl Fn(&yardstick::Run) -> f64) -> f64 {
+    /// The median over the yardstick's runs.
+    pub(super) fn yardstick(&self, of: impl Fn(&yardstick::Run) -> f64) -> f64 {
         machine::median(&self.yardstick.iter().map(of).collect::<Vec<_>>())
     }
 
     /// The median over the pairs of ours divided by the yardstick's.
-    fn ratio(&self, ours: impl Fn(&Seen) -> f64, theirs: impl Fn(&yardstick::Run) -> f64) -> f64 {
+    pub(super) fn ratio(
+        &self,
+        ours: impl Fn(&Seen) -> f64,
+        theirs: impl Fn(&yardstick::Run) -> f64,
+    ) -> f64 {
         let pairs = self.seen.iter().zip(&self.yardstick);
         machine::median(&pairs.map(|(seen, run)| ours(seen) / theirs(run)).collect::<Vec<_>>())
     }
@@ -100,11 +106,16 @@ pub(crate) async fn run(
     let row = Row::new("hot", "one wallet in every trade, against many", factor, "×");
     table.push(row.reach(Target::AtLeast(0.9)).note(note));
     table.push(errors_row("hot", "64 connections", &hot));
-    shares(table, stand, &any);
+    shares(table, "whole", &any);
     Ok(())
 }
 
-async fn series(
+/// Loads an exchange in turns with the yardstick.
+///
+/// # Errors
+///
+/// Either fails.
+pub(super) async fn series(
     stand: &Stand,
     loaded: &Loaded,
     yardstick: &Yardstick,
@@ -133,14 +144,33 @@ async fn loaded_run(
     let pid = loaded.exchange.pid();
     let sampler = Lag::start(loaded.db.clone());
     let stolen = Stolen::now();
-    let threads = machine::thread_times(pid);
+    let threads = times(pid, &loaded.others);
     let sessions = sql::times(&stand.config(), stand.postmaster()).await?;
     let outcome = load::run(address, scripts, time).await?;
-    let process = spent(&threads, &machine::thread_times(pid));
+    let process = spent(&threads, &times(pid, &loaded.others));
     let sessions = spent(&sessions, &sql::times(&stand.config(), stand.postmaster()).await?);
     let (stolen, _) = stolen.since();
     let lag_seconds = sampler.stop().await;
     Ok(Seen { outcome, lag_seconds, stolen, process, sessions })
+}
+
+/// The processor time of the exchange by thread, and of what works beside it.
+fn times(pid: u32, others: &[(&'static str, u32)]) -> ThreadTimes {
+    let mut times = machine::thread_times(pid);
+    for (name, pid) in others {
+        let threads = machine::thread_times(*pid);
+        match threads.get("sequencer") {
+            Some(sequencer) => {
+                let all: Duration = threads.values().sum();
+                times.insert("sequencer".to_owned(), *sequencer);
+                times.insert((*name).to_owned(), all.saturating_sub(*sequencer));
+            }
+            None => {
+                times.insert((*name).to_owned(), threads.values().sum());
+            }
+        }
+    }
+    times
 }
 
 fn spent(before: &ThreadTimes, after: &ThreadTimes) -> ThreadTimes {
@@ -180,7 +210,8 @@ fn report(table: &mut Table, what: &str, series: &Series, held_to_latency: bool)
     table.push(row.reach(Target::AtMost(LAG_SECONDS_MAX)));
 }
 
-fn errors_row(section: &'static str, what: &str, series: &Series) -> Row {
+/// A row of the errors.
+pub(super) fn errors_row(section: &'static str, what: &str, series: &Series) -> Row {
     let errors = series.seen.iter().map(|seen| seen.outcome.errors()).sum();
     let row = Row::new(section, format!("{what}: errors"), machine::ratio(errors, 1), "");
     row.reach(Target::AtMost(0.0)).note(errors_text(series))
@@ -199,10 +230,9 @@ fn errors_text(series: &Series) -> String {
 }
 
 /// Prints where the processor time of an order goes.
-fn shares(table: &mut Table, stand: &Stand, series: &Series) {
-    debug_assert!(stand.postmaster() > 0);
+pub(super) fn shares(table: &mut Table, section: &'static str, series: &Series) {
     let generator = series.median(|seen| seen.outcome.cpu_micros());
-    table.push(Row::new("whole", "CPU of an order: load generator", generator, "µs"));
+    table.push(Row::new(section, "CPU of an order: load generator", generator, "µs"));
     for (place, of) in [
         ("exchange, thread", (|seen: &Seen| &seen.process) as fn(&Seen) -> &ThreadTimes),
         ("PostgreSQL, session", |seen: &Seen| &seen.sessions),
@@ -216,7 +246,7 @@ fn shares(table: &mut Table, stand: &Stand, series: &Series) {
             });
             if micros >= CPU_MICROS_SHOWN_MIN {
                 let row =
-                    Row::new("whole", format!("CPU of an order: {}", part(&name)), micros, "µs");
+                    Row::new(section, format!("CPU of an order: {}", part(&name)), micros, "µs");
                 table.push(row.note(format!("{place} {name}")));
             }
         }
@@ -230,6 +260,7 @@ fn part(name: &str) -> &str {
         "tokio-rt-worker" => "server, follower and projector",
         "kx-payment-processor" => "journal, in PostgreSQL",
         "kx-server" => "projection, in PostgreSQL",
+        "lapin" | "lapin-io-loop" | "io_loop" => "server's connection to RabbitMQ",
         other => other,
     }
 }

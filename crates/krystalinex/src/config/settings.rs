@@ -68,7 +68,13 @@ pub const SETTINGS: &[Setting] = &[
         Some(""),
         "origins of other sites that may call the API, with commas between",
     ),
-    setting("KX_TLS", Some("false"), "whether browsers reach the server over TLS"),
+    setting(
+        "KX_TLS",
+        Some("false"),
+        "whether browsers reach the server over TLS: set it where a proxy does that",
+    ),
+    setting("KX_TLS_CERTIFICATE", None, "a PEM file: the server itself serves TLS, as this"),
+    setting("KX_TLS_KEY", None, "the PEM file of that certificate's key"),
     setting("KX_SNAPSHOT_COMMANDS", Some("250000"), "commands between two snapshots of the state"),
     setting("KX_BATCH_COMMANDS_MAX", Some("512"), "commands that one journal row takes at most"),
 ];

@@ -20,7 +20,7 @@ fn up_needs_nothing() {
         (config.port, config.processor_port, config.inbox_port),
         (5000, 3001, (1080, false))
     );
-    assert!(config.jwt_secret.is_none() && config.rabbitmq_url.is_none());
+    assert!(config.jwt_secret.is_none() && config.rabbitmq.is_none());
     assert!(
         matches!(config.database, Database::Embedded(path) if path == Path::new("/nowhere/postgres"))
     );

@@ -181,6 +181,13 @@ impl Walk {
                 return false;
             }
         }
+        for entry in &batch.entries {
+            if let (Action::Restore { incarnation, .. }, Event::Done) =
+                (&entry.command.action, &entry.event)
+            {
+                self.incarnation = Some(*incarnation);
+            }
+        }
         // Counted by the row: a million commands a second leave no time for a look-up each.
         let commands = u64::try_from(batch.entries.len()).unwrap_or(u64::MAX);
         self.commands += commands;

@@ -6,7 +6,7 @@ use ::journal::{Applied, apply, read};
 use engine::State;
 use store::Db;
 use store::cluster::Throwaway;
-use store::projections::Projector;
+use store::projections::{Part, Projector};
 
 use super::*;
 use crate::bench::flow::Flow;
@@ -27,7 +27,9 @@ async fn database(cluster: &Throwaway) -> Db {
         let effects = apply(&mut state, &batch);
         applied.push(Arc::new(Applied { batch, hash: row.hash, effects }));
     }
-    Projector::new(db.clone()).write(&applied).await.expect("the rows can be projected");
+    for part in Part::ALL {
+        Projector::new(db.clone(), part).write(&applied).await.expect("the rows can be projected");
+    }
     db
 }
 

@@ -7,9 +7,9 @@ use engine::{
     Action, AssetConfig, Command, Event, Limits, MarketConfig, NewOrder, OrderType, Origin,
     SelfTradePrevention, Settings, Side, TimeInForce,
 };
-use follower::{FollowError, Follower, HEAD, Live};
+use follower::{FollowError, Follower, Live};
 use journal::Message;
-use processor::{Config, Genesis, ProcessorError, Status};
+use processor::{Config, Genesis, Parts, ProcessorError, Status};
 use queue::{CommandPublisher, InProcessFanOut, InProcessQueue, PublishOutcome};
 use store::Db;
 use store::cluster::Throwaway;
@@ -71,9 +71,8 @@ impl Stand {
         let db = Db::connect(config).await.expect("it answers");
         store::migrate::run(&db).await.expect("the schema is good");
         let fan_out = InProcessFanOut::new(64);
-        let follower = Follower::load(db.clone(), Box::new(fan_out.subscriber()), HEAD)
-            .await
-            .expect("it is empty");
+        let follower =
+            Follower::load(db.clone(), Box::new(fan_out.subscriber())).await.expect("it is empty");
         let live = follower.live();
         let stop = CancellationToken::new();
         let follower = tokio::spawn(follower.run(stop.clone()));
@@ -86,15 +85,14 @@ impl Stand {
     pub(crate) fn sequencer(&self, production: bool) -> JoinHandle<Result<(), ProcessorError>> {
         let genesis = Genesis { limits: self.limits, ..genesis() };
         let config = Config { owner: "test".to_owned(), commands_max: 64, genesis, production };
-        let queue = self.queue.clone();
-        tokio::spawn(processor::run(
-            self.db.clone(),
-            config,
-            move || Box::new(queue.consumer()),
-            Arc::new(self.fan_out.clone()),
-            Arc::clone(&self.status),
-            self.stop.clone(),
-        ))
+        let parts = Parts {
+            db: self.db.clone(),
+            source: Arc::new(self.queue.clone()),
+            fan_out: Arc::new(self.fan_out.clone()),
+            live: None,
+            status: Arc::clone(&self.status),
+        };
+        tokio::spawn(processor::run(parts, config, self.stop.clone()))
     }
 
     pub(crate) async fn started(&self) -> JoinHandle<Result<(), ProcessorError>> {
@@ -119,7 +117,7 @@ impl Stand {
     }
 
     pub(crate) async fn publish(&self, message: &Message) {
-        assert_eq!(self.queue.publish(message.encode().into()).await, PublishOutcome::Confirmed);
+        assert_eq!(self.queue.publish(message.encode().into(), 0).await, PublishOutcome::Confirmed);
     }
 
     /// Sends a command and waits for its outcome.

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use common::{LIMIT, Stand, order, wait_until};
 use engine::{Action, Event, Origin, Side};
-use follower::{HEAD, recover};
+use follower::{HEAD, catch_up, load_snapshot, recover};
 use processor::ProcessorError;
 use queue::{CommandPublisher as _, PublishOutcome};
 use store::journal::Appender;
@@ -48,12 +48,12 @@ async fn commands_are_decided_in_the_order_of_the_queue_and_in_few_rows() {
     let rows = outcome.applied.batch.sequence.get();
     assert!(rows < 1_000, "commands that wait go into one row: {rows} rows");
     assert!(entries.windows(2).all(|pair| pair[0].1 <= pair[1].1), "journal time never goes back");
-    let followed = stand.live.read(journal::state_hash);
-    let recovered =
-        recover(&stand.db, stand.live.sequence(), |_| ()).await.expect("it can be recovered");
-    if recovered.state.sequence() == stand.live.sequence() {
-        assert_eq!(journal::state_hash(&recovered.state), followed);
-    }
+    let (sequence, followed) =
+        stand.live.read(|state| (state.sequence(), journal::state_hash(state)));
+    let mut recovered = load_snapshot(&stand.db, sequence).await.expect("it can be read");
+    catch_up(&stand.db, &mut recovered, sequence, &mut |_| ()).await.expect("it can be followed");
+    assert_eq!(recovered.state.sequence(), sequence);
+    assert_eq!(journal::state_hash(&recovered.state), followed);
     stand.live.read(|state| state.check().expect("every invariant holds"));
     stand.stop.cancel();
     sequencer.await.expect("it does not panic").expect("it stops cleanly");
@@ -129,7 +129,7 @@ async fn a_deposed_sequencer_stands_by_and_what_it_had_not_committed_comes_again
     assert!(
         stand.journal().await.iter().all(|(_, _, entry)| entry.command.id != CommandId::new(500))
     );
-    assert!(status.is_ready(), "a standby is ready to take over");
+    wait_until("its standby", || status.is_standby() && status.is_ready()).await;
     // The other one stays silent, so it takes the journal back, and the command with it.
     let outcome = waiter.outcome(LIMIT).await.expect("it is decided after all");
     assert!(matches!(outcome.entry().event, Event::OrderPlaced(_)));
@@ -147,7 +147,11 @@ async fn what_cannot_be_decided_is_put_aside_with_its_reason() {
     let mut internal = stand.message(502, Action::Tick);
     internal.command.origin = Origin::Internal;
     let bad = Bytes::from_static(b"{\"not\": \"a command\"}");
-    assert_eq!(stand.queue.publish(bad.clone()).await, PublishOutcome::Confirmed);
+    let whole = Bytes::from(stand.message(505, good.clone()).encode());
+    let strangers = [bad.clone(), whole.slice(..whole.len() - 1), Bytes::from(vec![1; 1_000_000])];
+    for stranger in strangers {
+        assert_eq!(stand.queue.publish(stranger, 0).await, PublishOutcome::Confirmed);
+    }
     stand.publish(&elsewhere).await;
     stand.publish(&internal).await;
     // A neighbour is not affected.
@@ -160,7 +164,10 @@ async fn what_cannot_be_decided_is_put_aside_with_its_reason() {
     assert!(matches!(stand.send(504, good).await, Event::OrderPlaced(_)));
     let dead = stand.queue.dead_letters();
     let reasons: Vec<&str> = dead.iter().map(|(_, reason)| reason.as_str()).collect();
-    assert_eq!(reasons, ["unreadable", "incarnation", "forbidden", "id_reused"]);
+    assert_eq!(
+        reasons,
+        ["unknown_version", "unreadable", "too_long", "incarnation", "forbidden", "id_reused",]
+    );
     assert_eq!(dead[0].0, bad);
     let orders = stand.live.read(|state| state.open_orders(units::AccountId::new(1_000)).count());
     assert_eq!(orders, 2, "503 and 504 stand, each once");
@@ -176,6 +183,43 @@ async fn a_command_that_has_seen_beyond_the_head_stops_the_sequencer() {
     let ended =
         tokio::time::timeout(LIMIT, sequencer).await.expect("it ends").expect("it does not panic");
     assert!(matches!(ended, Err(ProcessorError::SeenBeyondHead { .. })), "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restored_journal_takes_nothing_that_was_meant_for_the_lost_one() {
+    let stand = Stand::new().await;
+    let sequencer = stand.started().await;
+    stand.fund().await;
+    let good = order(1_000, Side::Buy, 900, 1);
+    let Event::OrderPlaced(before) = stand.send(503, good.clone()).await else {
+        panic!("it is accepted");
+    };
+    sequencer.abort();
+    let _ = sequencer.await;
+    let lost = Some(Sequence::new(1_000));
+    let restored = processor::restore(&stand.db, "a test", 78, lost).await.expect("it is begun");
+    assert!(stand.live.wait_for(restored.sequence, LIMIT).await, "followers go on");
+    assert_eq!(stand.live.incarnation(), 78);
+
+    // Meant for the lost journal, and even for rows that are lost: undecided.
+    let mut late = stand.message(504, good.clone());
+    late.seen = Sequence::new(900);
+    stand.publish(&late).await;
+    let _sequencer = stand.sequencer(false);
+    let mut message = stand.message(505, good);
+    message.incarnation = 78;
+    let mut waiter = stand.live.expect(CommandId::new(505));
+    stand.publish(&message).await;
+    let outcome = waiter.outcome(LIMIT).await.expect("it is decided");
+    let Event::OrderPlaced(after) = &outcome.entry().event else {
+        panic!("it is accepted: {:?}", outcome.entry().event);
+    };
+    assert!(
+        after.order_id.get() > before.order_id.get() + 1_000_000_000,
+        "an id that the lost rows gave away is not given again"
+    );
+    let dead: Vec<_> = stand.queue.dead_letters().into_iter().map(|(_, reason)| reason).collect();
+    assert_eq!(dead, ["incarnation"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

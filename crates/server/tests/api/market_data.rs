@@ -161,6 +161,8 @@ fn candles_have_no_holes_and_sum_to_the_trades(world: &World) {
     let wait = world.live.sequence().to_string();
     ticker(world.address);
     let headers = [("x-min-sequence", wait.as_str())];
+    // The trades are asked for without a sequence: the market data has to be there before.
+    http::send(world.address, "GET", &format!("{BTC}/ticker"), &headers, None).expect(200);
     let trades = all_trades(world);
     for (interval, minutes) in
         [("1m", 1), ("5m", 5), ("15m", 15), ("1h", 60), ("4h", 240), ("1d", 1440)]

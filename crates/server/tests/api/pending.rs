@@ -36,7 +36,7 @@ struct Kept {
 
 #[async_trait]
 impl CommandPublisher for Kept {
-    async fn publish(&self, message: Bytes) -> PublishOutcome {
+    async fn publish(&self, message: Bytes, _trace_id: u128) -> PublishOutcome {
         if self.unroutable {
             return PublishOutcome::Unroutable;
         }
@@ -52,7 +52,7 @@ impl CommandPublisher for Kept {
 impl Kept {
     fn release(&self, world: &World) {
         for message in std::mem::take(&mut *self.messages.lock().expect("nobody panics with it")) {
-            let outcome = world.runtime.block_on(world.queue.publish(message));
+            let outcome = world.runtime.block_on(world.queue.publish(message, 0));
             assert_eq!(outcome, PublishOutcome::Confirmed);
         }
     }

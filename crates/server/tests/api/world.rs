@@ -10,12 +10,11 @@ use std::time::Duration;
 use engine::{AssetConfig, Limits, MarketConfig, Settings};
 use follower::{Follower, Live};
 use processor::{Genesis, Status};
-use queue::{CommandConsumer, CommandPublisher, InProcessFanOut, InProcessQueue};
+use queue::{CommandPublisher, InProcessFanOut, InProcessQueue};
 use serde_json::{Value, json};
 use server::mail::Inbox;
 use server::{App, JwtSecret, Parts, PasswordCost, RateLimits, ServerConfig, SystemClock};
 use store::cluster::{Cluster, Options};
-use store::projections::Projector;
 use store::{Db, DbConfig};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
@@ -336,13 +335,16 @@ async fn exchange(
     let fan_out = InProcessFanOut::new(256);
     let subscriber = Box::new(fan_out.subscriber());
     sequencer(cluster.config(), &queue, fan_out, stop.clone());
-    let mut projector = Projector::new(db.clone());
-    let progress = projector.progress().await.expect("the projections can be read");
-    let (feed, writer) = follower::projection_writer(projector, progress);
-    let follower = Follower::load(db.clone(), subscriber, progress).await.expect("it loads");
+    let follower = Follower::load(db.clone(), subscriber).await.expect("it loads");
     let live = follower.live();
-    tokio::spawn(writer.run(Arc::clone(&live), stop.clone()));
-    tokio::spawn(follower.with_projections(feed).run(stop.clone()));
+    tokio::spawn(follower::share_projections(
+        db.clone(),
+        Arc::clone(&live),
+        follower.feeds(),
+        follower::Hold::All,
+        stop.clone(),
+    ));
+    tokio::spawn(follower.run(stop.clone()));
     let opened = live.wait_for(Sequence::new(1), Duration::from_secs(20)).await;
     assert!(opened, "the journal is opened");
     while !live.has_caught_up() {
@@ -363,13 +365,18 @@ fn sequencer(
         genesis: genesis(),
         production: false,
     };
-    let queue = queue.clone();
-    let consumer = move || Box::new(queue.consumer()) as Box<dyn CommandConsumer>;
+    let parts = processor::Parts {
+        db: Db::lazy(db),
+        source: Arc::new(queue.clone()),
+        fan_out: Arc::new(fan_out),
+        live: None,
+        status: Arc::new(Status::default()),
+    };
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.expect("a runtime can be made");
-        let status = Arc::new(Status::default());
-        let run = processor::run(Db::lazy(db), config, consumer, Arc::new(fan_out), status, stop);
-        runtime.block_on(run).expect("the sequencer ends when it is told to");
+        runtime
+            .block_on(processor::run(parts, config, stop))
+            .expect("the sequencer ends when it is told to");
     });
 }

@@ -514,7 +514,7 @@ fn a_market_with_new_rules_begins_anew(world: &World) {
     let (incarnation, seen_row) = (world.live.incarnation(), world.live.sequence());
     let message = journal::Message { incarnation, seen: seen_row, command };
     let outcome = world.runtime.block_on(async {
-        world.queue.publish(message.encode().into()).await;
+        world.queue.publish(message.encode().into(), 0).await;
         waiter.outcome(Duration::from_secs(10)).await.expect("it is decided")
     });
     assert_eq!(outcome.entry().event, engine::Event::Done);

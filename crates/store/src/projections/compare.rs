@@ -6,12 +6,12 @@
 use std::pin::Pin;
 
 use futures::{Stream, StreamExt};
-use tokio_postgres::{Client, Error, Row, Transaction};
-use units::Sequence;
+use tokio_postgres::{Client, Error, GenericClient, Row, Transaction};
+use units::{Hash32, Sequence};
 
-use super::Projector;
 use super::rebuild::{create, drop_generation, lock};
 use super::source::{Progress, Source};
+use super::{Part, Projector};
 use crate::numbers::{hash, to_u64};
 use crate::{Connection, Db, StoreError};
 
@@ -71,7 +71,7 @@ impl std::fmt::Display for Difference {
 /// What a comparison has found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Compared {
-    /// The last journal row in the projections.
+    /// The last journal row in all of the projections.
     pub sequence: Sequence,
     /// How many rows were compared.
     pub rows: u64,
@@ -79,7 +79,7 @@ pub struct Compared {
     pub differences: Vec<Difference>,
 }
 
-/// Compares every projection with what the journal says up to the projections' progress.
+/// Compares every projection with what the journal says up to the progress of its part.
 ///
 /// # Errors
 ///
@@ -97,23 +97,22 @@ pub async fn compare(
         .read_only(true)
         .start()
         .await?;
-    let standing = "SELECT generation, sequence, hash FROM projection_progress WHERE active";
-    let standing = snapshot.query_one(standing, &[]).await?;
-    let generation: String = standing.get(0);
-    let sequence = Sequence::new(to_u64(standing.get(1))?);
-    let projected = hash(standing.get(2))?;
+    let active = "SELECT generation FROM projection_progress WHERE active";
+    let generation: String = snapshot.query_one(active, &[]).await?.get(0);
+    let standings = standings(&snapshot, &generation).await?;
     drop_generation(&mut control, EXPECTED).await?;
     create(&mut control, EXPECTED).await?;
     lighten(&control).await?;
-    let mut projector = Projector::of_generation(db.clone(), EXPECTED);
-    let source = Source::new(db).fill(&mut projector, sequence, on_progress).await?;
-    if source.sequence() != sequence || source.hash() != projected {
-        return Err(StoreError::Corrupt(format!(
-            "the projections stand on a journal row {sequence} with the hash {projected}, and the journal has row {} \
-             with the hash {}",
-            source.sequence(),
-            source.hash()
-        )));
+    let sequence = fill(db, &standings, on_progress).await?;
+    let filled = self::standings(&*control, EXPECTED).await?;
+    for (standing, filled) in standings.iter().zip(&filled) {
+        if (standing.sequence, standing.hash) != (filled.sequence, filled.hash) {
+            return Err(StoreError::Corrupt(format!(
+                "the projections ({}) stand on a journal row {} with the hash {}, and the journal has row {} with the \
+                 hash {}",
+                standing.part, standing.sequence, standing.hash, filled.sequence, filled.hash
+            )));
+        }
     }
     let mut compared = Compared { sequence, rows: 0, differences: Vec::new() };
     for table in TABLES {
@@ -124,6 +123,53 @@ pub async fn compare(
     snapshot.commit().await?;
     drop_generation(&mut control, EXPECTED).await?;
     Ok(compared)
+}
+
+/// Where a part stands.
+struct Standing {
+    part: Part,
+    sequence: Sequence,
+    hash: Hash32,
+}
+
+/// Returns where the parts of a generation stand, in the order of [`Part::ALL`].
+async fn standings(
+    client: &impl GenericClient,
+    generation: &str,
+) -> Result<Vec<Standing>, StoreError> {
+    let text = "SELECT sequence, hash FROM projection_parts WHERE generation = $1 AND part = $2";
+    let mut standings = Vec::new();
+    for part in Part::ALL {
+        let found = client.query_one(text, &[&generation, &part.name()]).await?;
+        let sequence = Sequence::new(to_u64(found.get(0))?);
+        standings.push(Standing { part, sequence, hash: hash(found.get(1))? });
+    }
+    Ok(standings)
+}
+
+/// Writes what the journal says, each part up to where it stands: from the slowest to the furthest, those that have
+/// arrived are left out. Returns where the slowest stands.
+async fn fill(
+    db: &Db,
+    standings: &[Standing],
+    on_progress: &mut (dyn FnMut(Progress) + Send),
+) -> Result<Sequence, StoreError> {
+    let mut projectors = Projector::of_generation(db, EXPECTED);
+    let until = |projector: &Projector| {
+        let standing = standings.iter().find(|standing| standing.part == projector.part());
+        standing.map_or(Sequence::new(0), |standing| standing.sequence)
+    };
+    projectors.sort_by_key(until);
+    let slowest = until(&projectors[0]);
+    let furthest = projectors.last().map_or(slowest, until);
+    let mut show = |Progress { done, .. }| on_progress(Progress { done, goal: furthest });
+    let mut source = Source::from_zero(db);
+    for arrived in 0..projectors.len() {
+        let next = until(&projectors[arrived]);
+        let mut others: Vec<_> = projectors[arrived..].iter_mut().collect();
+        source = source.fill(&mut others, next, &mut show).await?;
+    }
+    Ok(slowest)
 }
 
 /// Takes from the expected tables what only costs time: the write-ahead log, and the indexes that no key needs.

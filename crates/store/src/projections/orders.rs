@@ -1,19 +1,56 @@
-//! Rows of orders: those that were placed, as they stand, and those that were refused, as they were asked for.
+//! The part with the rows of orders: those that were placed, as they stand, and those that were refused, as they were asked for.
 
 use engine::OrderView;
+use tokio_postgres::Statement;
 use units::CommandId;
 use uuid::Uuid;
 
 use super::codes;
-use super::rows::{At, order_status, refusal};
+use super::rows::{At, Rows, order_status, refusal};
 use super::session::Write;
+use super::sql;
 use super::tables::uuid;
 use crate::numbers::to_i64;
-use crate::{Numeric, StoreError, Timestamp};
+use crate::{Connection, Numeric, StoreError, Timestamp};
+
+/// The statements of this part.
+#[derive(Debug)]
+pub(super) struct Statements {
+    orders: Statement,
+    refused_orders: Statement,
+}
+
+impl Statements {
+    pub(super) async fn prepare(on: &Connection) -> Result<Self, StoreError> {
+        let with = |ending: &str| format!("{}{ending}", sql::ORDERS);
+        Ok(Self {
+            orders: on.prepare(&with(sql::ORDERS_LAST)).await?,
+            refused_orders: on.prepare(&with(sql::FIRST)).await?,
+        })
+    }
+}
+
+/// Writes what the rows change in this part.
+pub(super) async fn write(
+    write: &Write<'_>,
+    statements: &Statements,
+    rows: &Rows<'_>,
+) -> Result<(), StoreError> {
+    let mut placed = Orders::default();
+    for (order, at) in &rows.orders {
+        placed.push(order, *at)?;
+    }
+    placed.write(write, &statements.orders).await?;
+    let mut refused = Orders::default();
+    for row in &rows.refused_orders {
+        refused.push_refused(row)?;
+    }
+    refused.write(write, &statements.refused_orders).await
+}
 
 /// Orders as columns, from whatever an order's row is made.
 #[derive(Default)]
-pub(super) struct Orders<'a> {
+struct Orders<'a> {
     id: Vec<Uuid>,
     order_id: Vec<Option<i64>>,
     account: Vec<i64>,
@@ -43,7 +80,7 @@ pub(super) struct Orders<'a> {
 }
 
 impl<'a> Orders<'a> {
-    pub(super) fn push(&mut self, order: &'a OrderView<'static>, at: At) -> Result<(), StoreError> {
+    fn push(&mut self, order: &'a OrderView<'static>, at: At) -> Result<(), StoreError> {
         let (time_in_force, good_till) = codes::time_in_force(order.time_in_force);
         let (status, reason) = order_status(order);
         self.id.push(uuid(order.id));
@@ -76,7 +113,7 @@ impl<'a> Orders<'a> {
     }
 
     /// A refused order as it was asked for.
-    pub(super) fn push_refused(
+    fn push_refused(
         &mut self,
         (id, order, reject, at): &(CommandId, &'a engine::NewOrder, engine::Reject, At),
     ) -> Result<(), StoreError> {
@@ -111,11 +148,7 @@ impl<'a> Orders<'a> {
         Ok(())
     }
 
-    pub(super) async fn write(
-        &self,
-        write: &Write<'_>,
-        statement: &tokio_postgres::Statement,
-    ) -> Result<(), StoreError> {
+    async fn write(&self, write: &Write<'_>, statement: &Statement) -> Result<(), StoreError> {
         if self.id.is_empty() {
             return Ok(());
         }

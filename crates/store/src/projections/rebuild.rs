@@ -5,8 +5,8 @@ use tokio_postgres::Transaction;
 use tokio_postgres::error::SqlState;
 use units::Sequence;
 
-use super::Projector;
 use super::source::{Progress, Source};
+use super::{Part, Projector};
 use crate::numbers::to_u64;
 use crate::{Connection, Db, StoreError, journal as stored};
 
@@ -23,7 +23,7 @@ pub struct Rebuilt {
 }
 
 /// Makes the projections anew from the journal's first row and puts them in the place of those in use, which are
-/// dropped. Readers and the live projector go on meanwhile.
+/// dropped. Readers and the live projectors go on meanwhile.
 ///
 /// # Errors
 ///
@@ -39,15 +39,15 @@ pub async fn rebuild(
     let generation = format!("projected_{}", number.unwrap_or(0) + 1);
     drop_generation(&mut control, &generation).await?;
     create(&mut control, &generation).await?;
-    let mut projector = Projector::of_generation(db.clone(), &generation);
-    let mut source = Source::new(db);
+    let mut projectors = Projector::of_generation(db, &generation);
+    let mut source = Source::from_zero(db);
     loop {
         let head = stored::head(db).await?.map_or(Sequence::new(0), |(sequence, ..)| sequence);
-        source = source.fill(&mut projector, head, on_progress).await?;
+        source = source.fill(&mut projectors.each_mut(), head, on_progress).await?;
         if swap(&mut control, &active, &generation, source.sequence()).await? {
             break;
         }
-        // The live projector has passed us meanwhile; what it had, the journal has.
+        // A live projector has passed us meanwhile; what it had, the journal has.
     }
     drop_generation(&mut control, &active).await?;
     Ok(Rebuilt { generation, sequence: source.sequence() })
@@ -72,10 +72,8 @@ pub(super) async fn lock(db: &Db) -> Result<Connection, StoreError> {
 
 /// Returns the generation that is in use.
 async fn active(connection: &Connection) -> Result<String, StoreError> {
-    let found = connection
-        .query_one("SELECT generation FROM projection_progress WHERE active", &[])
-        .await?;
-    Ok(found.get(0))
+    let text = "SELECT generation FROM projection_progress WHERE active";
+    Ok(connection.query_one(text, &[]).await?.get(0))
 }
 
 /// Makes a generation's empty tables.
@@ -85,9 +83,9 @@ pub(super) async fn create(
 ) -> Result<(), StoreError> {
     let transaction = connection.transaction().await?;
     transaction.execute("SELECT projection_tables_create($1)", &[&generation]).await?;
-    transaction
-        .execute("INSERT INTO projection_progress (generation) VALUES ($1)", &[&generation])
-        .await?;
+    let parts = Part::ALL.map(Part::name);
+    let text = "INSERT INTO projection_parts (generation, part) SELECT $1, part FROM unnest($2::text[]) part";
+    transaction.execute(text, &[&generation, &parts.as_slice()]).await?;
     transaction.commit().await?;
     Ok(())
 }
@@ -98,7 +96,7 @@ pub(super) async fn drop_generation(
     generation: &str,
 ) -> Result<(), StoreError> {
     let transaction = connection.transaction().await?;
-    let text = "DELETE FROM projection_progress WHERE generation = $1 AND NOT active";
+    let text = "DELETE FROM projection_parts WHERE generation = $1 AND NOT active";
     transaction.execute(text, &[&generation]).await?;
     // The names are ours: `projected_` and a number or a word.
     transaction.batch_execute(&format!("DROP SCHEMA IF EXISTS {generation} CASCADE")).await?;
@@ -106,7 +104,7 @@ pub(super) async fn drop_generation(
     Ok(())
 }
 
-/// Puts the new generation in the place of the old one, unless the old one is ahead of it.
+/// Puts the new generation in the place of the old one, unless a part of the old one is ahead of it.
 async fn swap(
     connection: &mut Connection,
     old: &str,
@@ -114,12 +112,12 @@ async fn swap(
     sequence: Sequence,
 ) -> Result<bool, StoreError> {
     let transaction = connection.transaction().await?;
-    // From here to the commit the live projector waits; its next write finds the new generation.
+    // From here to the commit the live projectors wait; their next writes find the new generation.
     let old_sequence = locked_progress(&transaction, old).await?;
     if old_sequence > sequence {
         return Ok(false);
     }
-    let activate = "UPDATE projection_progress SET active = $2 WHERE generation = $1";
+    let activate = "UPDATE projection_parts SET active = $2 WHERE generation = $1";
     transaction.execute(activate, &[&old, &false]).await?;
     transaction.execute(activate, &[&new, &true]).await?;
     transaction.execute("SELECT projection_views_point($1)", &[&new]).await?;
@@ -127,11 +125,16 @@ async fn swap(
     Ok(true)
 }
 
+/// Stops all parts where they are; returns the row of the one that is furthest.
 async fn locked_progress(
     transaction: &Transaction<'_>,
     generation: &str,
 ) -> Result<Sequence, StoreError> {
-    let text = "SELECT sequence FROM projection_progress WHERE generation = $1 FOR UPDATE";
-    let found = transaction.query_one(text, &[&generation]).await?;
-    Ok(Sequence::new(to_u64(found.get(0))?))
+    let text =
+        "SELECT sequence FROM projection_parts WHERE generation = $1 ORDER BY part FOR UPDATE";
+    let mut furthest = 0;
+    for row in transaction.query(text, &[&generation]).await? {
+        furthest = furthest.max(to_u64(row.get(0))?);
+    }
+    Ok(Sequence::new(furthest))
 }

@@ -1,4 +1,4 @@
-//! What a run of batches changes in each table: added rows as they come, and of what can change again only the last
+//! What a run of batches changes in each table of a part: added rows as they come, and of what can change again only the last
 //! state.
 //!
 //! Invariant: how a journal is cut into runs makes no difference to what stands in the tables after them.
@@ -6,14 +6,15 @@
 use std::collections::{BTreeMap, HashMap};
 
 use engine::{
-    AccountFlags, Action, AssetConfig, BalanceEffect, Command, Event, MarketConfig, MarketState,
-    NewOrder, OrderStatus, OrderView, PostingEffect, Reject, Trade, WithdrawalView,
+    AccountFlags, Action, AssetConfig, BalanceEffect, Event, MarketConfig, MarketState, NewOrder,
+    OrderStatus, OrderView, PostingEffect, Reject, Trade, WithdrawalView,
 };
-use journal::Applied;
+use journal::{Applied, Entry};
 use units::{
     AccountId, Amount, AssetId, CommandId, MarketId, PriceTicks, ReferenceHash, Sequence, Time,
 };
 
+use super::Part;
 use super::candles::{self, Candles};
 
 /// Where something happened.
@@ -21,6 +22,12 @@ use super::candles::{self, Candles};
 pub(super) struct At {
     pub(super) sequence: Sequence,
     pub(super) time: Time,
+}
+
+impl At {
+    fn of(applied: &Applied) -> Self {
+        Self { sequence: applied.batch.sequence, time: applied.batch.time }
+    }
 }
 
 /// A deposit, whatever became of it.
@@ -71,7 +78,7 @@ pub(super) enum Rare<'a> {
     Withdrawal(WithdrawalView, At),
 }
 
-/// Everything that a run of batches changes.
+/// Everything that a run of batches changes in one part; what other parts write is empty.
 #[derive(Debug, Default)]
 pub(super) struct Rows<'a> {
     pub(super) rare: Vec<Rare<'a>>,
@@ -94,22 +101,27 @@ pub(super) struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    /// Collects what the batches change.
-    pub(super) fn collect(batches: impl IntoIterator<Item = &'a Applied>) -> Self {
+    /// Collects what the batches change in one part.
+    pub(super) fn collect(part: Part, batches: impl IntoIterator<Item = &'a Applied>) -> Self {
         let mut rows = Self::default();
         for applied in batches {
-            rows.add(applied);
+            match part {
+                Part::Orders => rows.add_orders(applied),
+                Part::Money => rows.add_money(applied),
+                Part::MarketData => rows.add_market_data(applied),
+            }
         }
         rows
     }
 
-    fn add(&mut self, applied: &'a Applied) {
-        let Applied { batch, effects, .. } = applied;
-        let at = At { sequence: batch.sequence, time: batch.time };
-        for entry in &batch.entries {
-            self.command(&entry.command, &entry.event, at);
+    fn add_orders(&mut self, applied: &'a Applied) {
+        let at = At::of(applied);
+        for Entry { command, event } in &applied.batch.entries {
+            if let (Action::PlaceOrder(order), Event::Rejected(reject)) = (&command.action, event) {
+                self.refused_orders.push((command.id, order, *reject, at));
+            }
         }
-        for (_, order) in &effects.orders {
+        for (_, order) in &applied.effects.orders {
             let next = self.orders.len();
             let place = *self.order_at.entry(order.id).or_insert(next);
             if place == next {
@@ -118,54 +130,63 @@ impl<'a> Rows<'a> {
                 self.orders[place] = (order, at);
             }
         }
+    }
+
+    fn add_money(&mut self, applied: &'a Applied) {
+        let (at, effects) = (At::of(applied), &applied.effects);
+        for entry in &applied.batch.entries {
+            self.money_command(entry, at);
+        }
         for balance in &effects.balances {
             self.balances.insert((balance.account, balance.asset), (balance, at));
         }
-        for (command, trade) in &effects.trades {
-            self.trades.push((*command, trade));
-            self.last_prices.insert(trade.market, trade.price);
-            candles::add(&mut self.candles, trade);
-        }
         let postings = effects.postings.iter().enumerate();
-        self.postings.extend(postings.map(|(place, posting)| (batch.sequence, place, posting)));
+        self.postings.extend(postings.map(|(place, posting)| (at.sequence, place, posting)));
         let withdrawals = effects.withdrawals.iter();
         self.rare.extend(withdrawals.map(|withdrawal| Rare::Withdrawal(*withdrawal, at)));
     }
 
-    fn command(&mut self, command: &'a Command, event: &Event, at: At) {
+    fn add_market_data(&mut self, applied: &'a Applied) {
+        let at = At::of(applied);
+        for entry in &applied.batch.entries {
+            if matches!(entry.event, Event::Rejected(_)) {
+                continue;
+            }
+            match &entry.command.action {
+                Action::DefineAsset(config) => self.rare.push(Rare::Asset(config, at)),
+                Action::DefineMarket(config) => self.rare.push(Rare::Market(config, at)),
+                Action::SetMarketState { market, state } => {
+                    self.rare.push(Rare::MarketState(*market, *state));
+                }
+                Action::HaltMarket { market } => {
+                    self.rare.push(Rare::MarketState(*market, MarketState::Halted));
+                }
+                _ => {}
+            }
+        }
+        for (command, trade) in &applied.effects.trades {
+            self.trades.push((*command, trade));
+            self.last_prices.insert(trade.market, trade.price);
+            candles::add(&mut self.candles, trade);
+        }
+    }
+
+    fn money_command(&mut self, Entry { command, event }: &'a Entry, at: At) {
         let rejected = match event {
             Event::Rejected(reject) => Some(*reject),
             _ => None,
         };
         let id = command.id;
-        match (&command.action, rejected) {
-            (Action::Genesis(_), None) => {
+        match command.action {
+            Action::Genesis(_) if rejected.is_none() => {
                 self.accounts.entry(AccountId::FEES).or_insert(at);
             }
-            (Action::OpenAccount { account }, None) => {
-                self.accounts.entry(*account).or_insert(at);
+            Action::OpenAccount { account } if rejected.is_none() => {
+                self.accounts.entry(account).or_insert(at);
             }
-            (Action::SetAccountFlags { account, flags }, None) => {
-                self.rare.push(Rare::Flags(*account, *flags));
+            Action::SetAccountFlags { account, flags } if rejected.is_none() => {
+                self.rare.push(Rare::Flags(account, flags));
             }
-            (Action::DefineAsset(config), None) => self.rare.push(Rare::Asset(config, at)),
-            (Action::DefineMarket(config), None) => self.rare.push(Rare::Market(config, at)),
-            (Action::SetMarketState { market, state }, None) => {
-                self.rare.push(Rare::MarketState(*market, *state));
-            }
-            (Action::HaltMarket { market }, None) => {
-                self.rare.push(Rare::MarketState(*market, MarketState::Halted));
-            }
-            (Action::PlaceOrder(order), Some(reject)) => {
-                self.refused_orders.push((id, order, reject, at));
-            }
-            _ => self.money(command, rejected, at),
-        }
-    }
-
-    fn money(&mut self, command: &'a Command, rejected: Option<Reject>, at: At) {
-        let id = command.id;
-        match command.action {
             Action::Deposit { account, asset, amount, reference, sandbox } => {
                 let row = Deposit { id, account, asset, amount, reference, sandbox, rejected, at };
                 match rejected {

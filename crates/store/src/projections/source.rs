@@ -1,8 +1,9 @@
-//! The journal, read from its beginning and followed: what a rebuild and a comparison are made from.
+//! The journal, read and followed: what parts of the projections are filled from that no follower feeds.
 
 use std::sync::Arc;
 
 use engine::State;
+use futures::future::try_join_all;
 use journal::Applied;
 use units::{Hash32, Sequence};
 
@@ -21,26 +22,30 @@ pub struct Progress {
     pub goal: Sequence,
 }
 
-/// A state that follows the journal from row 1.
-pub(super) struct Source {
+/// A state of its own that follows the journal.
+#[derive(Debug)]
+pub struct Source {
     db: Db,
     state: State,
     hash: Hash32,
 }
 
 impl Source {
-    pub(super) fn new(db: &Db) -> Self {
-        Self { db: db.clone(), state: State::new(), hash: Hash32::default() }
+    /// Follows from a state whose last row has this hash.
+    #[must_use]
+    pub fn new(db: Db, state: State, hash: Hash32) -> Self {
+        Self { db, state, hash }
+    }
+
+    /// Follows from the first row on.
+    pub(super) fn from_zero(db: &Db) -> Self {
+        Self::new(db.clone(), State::new(), Hash32::default())
     }
 
     /// Returns the last row that was read.
-    pub(super) fn sequence(&self) -> Sequence {
+    #[must_use]
+    pub fn sequence(&self) -> Sequence {
         self.state.sequence()
-    }
-
-    /// Returns the hash of that row.
-    pub(super) fn hash(&self) -> Hash32 {
-        self.hash
     }
 
     /// Reads, checks and evolves the next rows up to `until`; none: all of them have been read.
@@ -72,17 +77,24 @@ impl Source {
         Ok(Applied { batch, hash: row.hash, effects })
     }
 
-    /// Writes everything up to `until` with a projector, reading ahead while it writes.
-    pub(super) async fn fill(
+    /// Writes everything up to `until` with projectors, reading ahead while they write. `on_progress` hears how far all
+    /// of them are.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Corrupt`] where the journal cannot be followed, or does not follow what a projector has written; else
+    /// what the database said. What is written stays.
+    pub async fn fill(
         self,
-        projector: &mut Projector,
+        projectors: &mut [&mut Projector],
         until: Sequence,
         on_progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Self, StoreError> {
         let (mut source, mut batches) = self.next(until).await?;
         while !batches.is_empty() {
             let done = source.sequence();
-            let (next, written) = tokio::join!(source.next(until), projector.write(&batches));
+            let written = try_join_all(projectors.iter_mut().map(|each| each.write(&batches)));
+            let (next, written) = tokio::join!(source.next(until), written);
             written?;
             on_progress(Progress { done, goal: until });
             (source, batches) = next?;

@@ -3,9 +3,9 @@
 
 /// Moves the progress, if nobody else has; the first statement of each write, so that two writers follow one another.
 pub(super) const ADVANCE: &str = "
-    UPDATE projection_progress
+    UPDATE projection_parts
     SET sequence = $3, time = $4, hash = $5, updated_at = clock_timestamp()
-    WHERE generation = $1 AND sequence = $2 AND (active OR NOT $6)";
+    WHERE generation = $1 AND part = $7 AND sequence = $2 AND (active OR NOT $6)";
 
 pub(super) const TRADES: &str = "COPY trades (
     market_id, trade_id, sequence, command_index, time, price_ticks, quantity_lots, notional, taker_side,

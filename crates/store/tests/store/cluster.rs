@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use engine::Side;
 use store::cluster::{Cluster, ClusterError, Options};
-use store::projections::Projector;
 use store::{Db, DbConfig, StoreError, migrate};
 use units::Sequence;
 
 use crate::exchange::{Exchange, limit};
+use crate::writers::Writers;
 
 struct Directory(PathBuf);
 
@@ -174,7 +174,7 @@ async fn appends_and_projections_outlive_a_restart_of_the_database() {
     let db = Db::connect(first.config()).await.expect("a connection");
     migrate::run(&db).await.expect("a schema");
     let (mut exchange, batches) = Exchange::open(&db, 2).await;
-    let mut projector = Projector::new(db.clone());
+    let mut projector = Writers::new(&db);
     projector.write(&batches).await.expect("written");
     // Dropped at once, without a goodbye to anybody, and started anew.
     let restart = async {

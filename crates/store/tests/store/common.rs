@@ -21,10 +21,15 @@ fn cluster() -> &'static Throwaway {
     })
 }
 
+/// Returns a database with nothing in it.
+pub(crate) async fn empty_database() -> Db {
+    let config: DbConfig = cluster().database().await.expect("a database");
+    Db::connect(config).await.expect("a connection")
+}
+
 /// Returns a database with the schema in it.
 pub(crate) async fn database() -> Db {
-    let config: DbConfig = cluster().database().await.expect("a database");
-    let db = Db::connect(config).await.expect("a connection");
+    let db = empty_database().await;
     migrate::run(&db).await.expect("the schema");
     db
 }

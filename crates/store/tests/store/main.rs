@@ -4,5 +4,8 @@ mod cluster;
 mod common;
 mod exchange;
 mod journal;
+mod leases;
+mod parts;
 mod projections;
 mod snapshots;
+mod writers;

@@ -5,19 +5,20 @@ use std::sync::Arc;
 use ::journal::Applied;
 use engine::Side;
 use store::lookup::{Kept, PendingOrder, insert_pending, kept, sweep_pending};
-use store::projections::{Compared, Projector, compare, rebuild};
+use store::projections::{Compared, compare, rebuild};
 use store::{Db, Numeric, StoreError};
 use units::{AccountId, CommandId, Sequence, Time};
 
 use crate::common::database;
 use crate::exchange::{BTC, BTC_USD, Exchange, Random, account, limit};
+use crate::writers::Writers;
 
-async fn one<T: for<'a> tokio_postgres::types::FromSql<'a>>(db: &Db, sql: &str) -> T {
+pub(crate) async fn one<T: for<'a> tokio_postgres::types::FromSql<'a>>(db: &Db, sql: &str) -> T {
     let client = db.get().await.expect("a connection");
     client.query_one(sql, &[]).await.unwrap_or_else(|error| panic!("{sql}: {error}")).get(0)
 }
 
-async fn execute(db: &Db, sql: &str) {
+pub(crate) async fn execute(db: &Db, sql: &str) {
     let client = db.get().await.expect("a connection");
     client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
 }
@@ -28,12 +29,12 @@ async fn refusal(db: &Db, sql: &str) -> String {
     error.as_db_error().map(|error| error.message().to_owned()).expect("PostgreSQL's own refusal")
 }
 
-async fn compared(db: &Db) -> Compared {
+pub(crate) async fn compared(db: &Db) -> Compared {
     compare(db, &mut |_| {}).await.expect("a comparison")
 }
 
 /// What stands in all tables of the generation in use, as one hash per table.
-async fn digest(db: &Db) -> Vec<(String, String)> {
+pub(crate) async fn digest(db: &Db) -> Vec<(String, String)> {
     let mut all = Vec::new();
     for table in [
         "assets",
@@ -57,7 +58,11 @@ async fn digest(db: &Db) -> Vec<(String, String)> {
 }
 
 /// A journal of random trading, not projected yet.
-async fn random_journal(db: &Db, seed: u64, batches: usize) -> (Exchange, Vec<Arc<Applied>>) {
+pub(crate) async fn random_journal(
+    db: &Db,
+    seed: u64,
+    batches: usize,
+) -> (Exchange, Vec<Arc<Applied>>) {
     let mut random = Random::new(seed);
     let (mut exchange, mut made) = Exchange::open(db, 6).await;
     made.extend(exchange.trade(&mut random, batches, 6).await);
@@ -68,7 +73,7 @@ async fn random_journal(db: &Db, seed: u64, batches: usize) -> (Exchange, Vec<Ar
 async fn the_rows_are_the_cores_state() {
     let db = database().await;
     let (exchange, batches) = random_journal(&db, 1, 120).await;
-    let mut projector = Projector::new(db.clone());
+    let mut projector = Writers::new(&db);
     projector.write(&batches).await.expect("written");
     let state = exchange.state();
     let client = db.get().await.expect("a connection");
@@ -120,9 +125,9 @@ async fn how_the_journal_is_cut_and_who_writes_makes_no_difference() {
     let (whole, cut) = (database().await, database().await);
     let (_, batches) = random_journal(&whole, 2, 80).await;
     let (_, again) = random_journal(&cut, 2, 80).await;
-    Projector::new(whole.clone()).write(&batches).await.expect("written");
+    Writers::new(&whole).write(&batches).await.expect("written");
     // One by one, by two projectors at once, each with everything, each again and again.
-    let (mut a, mut b) = (Projector::new(cut.clone()), Projector::new(cut.clone()));
+    let (mut a, mut b) = (Writers::new(&cut), Writers::new(&cut));
     for end in 1..=again.len() {
         let from = end.saturating_sub(3);
         let batches = &again[from..end];
@@ -131,7 +136,7 @@ async fn how_the_journal_is_cut_and_who_writes_makes_no_difference() {
     }
     assert_eq!(digest(&whole).await, digest(&cut).await);
     // Restarted: what is projected is passed over, what is missing is asked for.
-    let mut late = Projector::new(cut.clone());
+    let mut late = Writers::new(&cut);
     assert_eq!(
         late.progress().await.expect("progress"),
         again.last().expect("batches").batch.sequence
@@ -139,7 +144,7 @@ async fn how_the_journal_is_cut_and_who_writes_makes_no_difference() {
     late.write(&again).await.expect("nothing to do");
     assert_eq!(digest(&whole).await, digest(&cut).await);
     let empty = database().await;
-    let gap = Projector::new(empty).write(&again[3..]).await;
+    let gap = Writers::new(&empty).write(&again[3..]).await;
     assert!(matches!(gap, Err(StoreError::Corrupt(_))), "{gap:?}");
 }
 
@@ -147,7 +152,7 @@ async fn how_the_journal_is_cut_and_who_writes_makes_no_difference() {
 async fn a_rebuild_while_live_is_identical_and_takes_over() {
     let db = database().await;
     let (mut exchange, batches) = random_journal(&db, 3, 60).await;
-    let mut live = Projector::new(db.clone());
+    let mut live = Writers::new(&db);
     live.write(&batches).await.expect("written");
     let before = digest(&db).await;
     // Readers hold the views, and the live projector goes on, while the rebuild runs.
@@ -187,7 +192,7 @@ async fn a_rebuild_while_live_is_identical_and_takes_over() {
 async fn every_lie_is_found_and_named() {
     let db = database().await;
     let (_, batches) = random_journal(&db, 5, 60).await;
-    Projector::new(db.clone()).write(&batches).await.expect("written");
+    Writers::new(&db).write(&batches).await.expect("written");
     let clean = compared(&db).await;
     assert_eq!(clean.differences, []);
     assert_eq!(clean.sequence, batches.last().expect("batches").batch.sequence);
@@ -247,7 +252,7 @@ async fn every_lie_is_found_and_named() {
 async fn the_database_itself_refuses_the_impossible() {
     let db = database().await;
     let (_, batches) = Exchange::open(&db, 2).await;
-    Projector::new(db.clone()).write(&batches).await.expect("written");
+    Writers::new(&db).write(&batches).await.expect("written");
     for (lie, named) in [
         ("UPDATE balances SET available = -1", "balances_available_check"),
         ("UPDATE balances SET held = -1", "balances_held_check"),
@@ -265,7 +270,7 @@ async fn the_database_itself_refuses_the_impossible() {
 async fn the_runbooks_queries_run_as_printed() {
     let db = database().await;
     let (mut exchange, mut batches) = Exchange::open(&db, 2).await;
-    let mut projector = Projector::new(db.clone());
+    let mut projector = Writers::new(&db);
     projector.write(&batches).await.expect("written");
     let wallet = "SELECT balance_usd::text FROM wallets WHERE account_id = 1000 AND asset = 'BTC'";
     assert_eq!(one::<Option<String>>(&db, wallet).await, None, "no price, no value");
@@ -314,7 +319,7 @@ async fn the_runbooks_queries_run_as_printed() {
 async fn a_pending_command_is_seen_until_it_is_projected_or_past_its_expiry() {
     let db = database().await;
     let (mut exchange, batches) = Exchange::open(&db, 2).await;
-    let mut projector = Projector::new(db.clone());
+    let mut projector = Writers::new(&db);
     projector.write(&batches).await.expect("written");
     let mut commands = Vec::new();
     for seconds in [5, 3_600] {
@@ -397,7 +402,7 @@ async fn a_pending_order_lives_as_long_as_the_last_that_was_sent_of_it() {
 #[tokio::test]
 async fn progress_is_what_the_database_says() {
     let db = database().await;
-    let mut projector = Projector::new(db.clone());
+    let mut projector = Writers::new(&db);
     assert_eq!(projector.progress().await.expect("progress"), Sequence::new(0));
     let (_, batches) = Exchange::open(&db, 1).await;
     let written = projector.write(&batches).await.expect("written");
@@ -409,7 +414,7 @@ async fn progress_is_what_the_database_says() {
 async fn the_planner_looks_into_the_view_of_orders() {
     let db = database().await;
     let (_, batches) = random_journal(&db, 6, 30).await;
-    Projector::new(db.clone()).write(&batches).await.expect("written");
+    Writers::new(&db).write(&batches).await.expect("written");
     let client = db.get().await.expect("a connection");
     for (query, expected) in [
         // The projected part cannot have a pending order, and the planner knows.

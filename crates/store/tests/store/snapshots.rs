@@ -91,3 +91,25 @@ async fn an_unfinished_snapshot_is_not_seen_and_old_ones_are_pruned() {
     let chunks = client.query_one("SELECT count(*) FROM snapshot_chunks", &[]).await;
     assert_eq!(chunks.expect("a count").get::<_, i64>(0), 3, "two of two, and one being written");
 }
+
+#[tokio::test]
+async fn one_at_a_time_takes_a_snapshot_when_there_is_enough_behind_the_newest() {
+    let db = database().await;
+    assert_eq!(snapshots::journal_since(&db).await.expect("an answer"), (0, 0));
+    let mut appender = Appender::claim(&db, "test").await.expect("an epoch");
+    let row = tick(1, appender.epoch(), Hash32::default());
+    appender.append(&row).await.expect("appended");
+    assert_eq!(snapshots::journal_since(&db).await.expect("an answer"), (1, 1));
+    drop(appender);
+    let db = database().await;
+    journal_with_snapshots(&db, 3).await;
+    assert_eq!(snapshots::journal_since(&db).await.expect("an answer"), (0, 0));
+    let turn = snapshots::try_turn(&db).await.expect("an answer").expect("nobody else has it");
+    assert!(snapshots::try_turn(&db).await.expect("an answer").is_none());
+    drop(turn);
+    // The server notices a connection that is gone, soon.
+    let end = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
+    while snapshots::try_turn(&db).await.expect("an answer").is_none() {
+        assert!(tokio::time::Instant::now() < end, "the turn is not given up");
+    }
+}

@@ -92,10 +92,13 @@ metrics! {
         "How long ago the followed state was known to be at the journal's head.";
     FollowerGaps, Counter, "kx_follower_gaps_total", [], "Times a gap in the fan-out was refilled from PostgreSQL.";
     FollowerStopped, Gauge, "kx_follower_stopped", [], "1 when following has stopped for good: see the log.";
-    ProjectionSequence, Gauge, "kx_projection_sequence", [], "Newest journal row in the projections.";
-    ProjectionLag, Gauge, "kx_projection_lag_seconds", [],
-        "Journal time between the followed state and the projections.";
-    ProjectionRows, Counter, "kx_projection_batches_total", [], "Journal rows written to the projections.";
+    ProjectionSequence, Gauge, "kx_projection_sequence", ["part"],
+        "Newest journal row in a part of the projections.";
+    ProjectionLag, Gauge, "kx_projection_lag_seconds", ["part"],
+        "Journal time between the followed state and a part of the projections.";
+    ProjectionRows, Counter, "kx_projection_batches_total", ["part"],
+        "Journal rows written to a part of the projections.";
+    ProjectionHeld, Gauge, "kx_projection_held", ["part"], "1 while this process writes a part of the projections.";
     ProjectionDuration, Histogram, "kx_projection_write_duration_seconds", [],
         "Time of one transaction of the projection writer.";
     SnapshotSequence, Gauge, "kx_snapshot_sequence", [], "Newest journal row with a snapshot.";
@@ -105,6 +108,8 @@ metrics! {
     SequencerActive, Gauge, "kx_sequencer_active", [], "1 while this process is the active sequencer, 0 in standby.";
     Epoch, Gauge, "kx_epoch", [], "Epoch of this process' last claim.";
     Deposed, Counter, "kx_deposed_total", [], "Times this process lost the journal to a newer epoch.";
+    Takeover, Gauge, "kx_takeover_seconds", [],
+        "Time from being named by the queue to deciding, at this process' last takeover.";
     FollowerRestarts, Counter, "kx_follower_reloads_total", [], "Times the followed state was loaded anew.";
     DatabaseUp, Gauge, "kx_database_up", [], "1 while PostgreSQL answers this process.";
     ResidentBytes, Gauge, "process_resident_memory_bytes", [], "Resident memory.";

@@ -1,0 +1,115 @@
+//! The server: the API, on the state that it follows, with the commands given to RabbitMQ.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use follower::{FollowError, Follower, Live};
+use server::mail::Inbox;
+use server::{App, Mode, Parts, ServerConfig, SystemClock};
+use store::Db;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::{drained, open, serve};
+use crate::config::Config;
+use crate::transport::Transport;
+use crate::waiting;
+
+/// How often it is looked whether the journal is there.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Runs it until `shutdown`.
+///
+/// # Errors
+///
+/// The port is in use, what it stands on is not as it must be, or the journal cannot be followed.
+pub(super) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let jwt_secret = config.jwt_secret.clone().context("a server needs JWT_SECRET")?;
+    let server_config = config.for_server(jwt_secret);
+    let listener = server::bind(config.server_address()).await?.into_std()?;
+    let stop = CancellationToken::new();
+    let until_ready = stop.child_token();
+    let again = || Ok::<_, std::io::Error>(TcpListener::from_std(listener.try_clone()?)?);
+    let mut serving = vec![serve(again()?, waiting::router(), &server_config, until_ready.clone())];
+    let inbox = inbox(&config, &server_config, &stop, &mut serving).await;
+    let Some((db, transport)) = open(&config, "kx-server", &shutdown).await? else {
+        stop.cancel();
+        drained(serving).await;
+        return Ok(());
+    };
+    let Some((live, following)) = follow(&db, &transport, &stop, &shutdown).await? else {
+        stop.cancel();
+        drained(serving).await;
+        return Ok(());
+    };
+    let app = App::new(Parts {
+        config: server_config,
+        db,
+        live: Arc::clone(&live),
+        publisher: Arc::clone(&transport.publisher),
+        mailer: Arc::new(inbox),
+        clock: Arc::new(SystemClock),
+    });
+    let draining = shutdown.clone();
+    let server = again()?;
+    serving.push(tokio::spawn(async move {
+        server::serve_on(server, app, draining.cancelled_owned()).await;
+    }));
+    // The waiting page goes when the application listens: no connection falls between the two.
+    until_ready.cancel();
+    shutdown.cancelled().await;
+    // Requests under way still wait for rows, so following ends after them.
+    drained(serving).await;
+    stop.cancel();
+    let _ = following.await;
+    Ok(())
+}
+
+/// The development inbox, on this machine alone; in production there is none.
+async fn inbox(
+    config: &Config,
+    server_config: &ServerConfig,
+    stop: &CancellationToken,
+    serving: &mut Vec<JoinHandle<()>>,
+) -> Inbox {
+    let inbox = Inbox::default();
+    let (port, _) = config.inbox_port;
+    if config.mode != Mode::Production {
+        match server::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await {
+            Ok(listener) => {
+                let router = server::inbox::router(inbox.clone());
+                serving.push(serve(listener, router, &server_config.plain(), stop.clone()));
+            }
+            Err(error) => {
+                tracing::warn!(reason = %error, "there is no development inbox: its port cannot be used");
+            }
+        }
+    }
+    inbox
+}
+
+/// Follows the journal; returns when its first row is there. `None` when told to stop before.
+async fn follow(
+    db: &Db,
+    transport: &Transport,
+    stop: &CancellationToken,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<Option<(Arc<Live>, JoinHandle<Result<(), FollowError>>)>> {
+    // It listens before the snapshot is read, so that nothing falls between the two.
+    let follower = Follower::load(db.clone(), transport.subscriber()).await?;
+    let live = follower.live();
+    let following = tokio::spawn(follower.run(stop.clone()));
+    while live.incarnation() == 0 || !live.has_caught_up() {
+        if let Some(reason) = live.stopped() {
+            anyhow::bail!("the journal cannot be followed: {reason}");
+        }
+        if shutdown.is_cancelled() {
+            return Ok(None);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(Some((live, following)))
+}

@@ -1,0 +1,137 @@
+//! PostgreSQL restarted, away, slow, out of connections.
+
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use e2e::wait_for;
+
+use super::broker::unready_but_alive;
+use crate::drill::Run;
+use crate::process::PATIENCE;
+use crate::proxy::Mode;
+
+/// How soon orders must flow again after the database has come back.
+const BACK: Duration = Duration::from_secs(15);
+const CONNECTIONS_MAX: u32 = 100;
+
+pub(super) fn restart(run: &mut Run<'_>) {
+    let load = run.load();
+    for round in 0..run.or_long(2, 20) {
+        run.random_pause(500);
+        run.stand.stop_database(round % 2 == 1);
+        run.stand.start_database(CONNECTIONS_MAX);
+        run.faults += 1;
+        run.recovered(&load, Instant::now(), BACK);
+    }
+    run.end_and_check(load);
+}
+
+pub(super) fn away(run: &mut Run<'_>) {
+    let load = run.load();
+    run.wait_orders(&load, 50);
+    let set = |run: &Run<'_>, mode: Mode| {
+        let processes = run.stand.servers.iter().chain(&run.stand.processors);
+        processes.for_each(|process| process.database.set(mode));
+    };
+    set(run, Mode::Cut);
+    run.faults += 1;
+    unready_but_alive(run, &load);
+    std::thread::sleep(Duration::from_secs(run.or_long(2, 60)));
+    set(run, Mode::Open);
+    run.recovered(&load, Instant::now(), BACK);
+    run.stand.wait_ready();
+    run.end_and_check(load);
+}
+
+pub(super) fn slow(run: &mut Run<'_>) {
+    let load = run.load();
+    run.wait_orders(&load, 50);
+    let delay = |run: &Run<'_>, by: Duration| {
+        let processes = run.stand.servers.iter().chain(&run.stand.processors);
+        processes.for_each(|process| process.database.delay(by));
+    };
+    delay(run, Duration::from_millis(500));
+    run.faults += 1;
+    let began = Instant::now();
+    std::thread::sleep(Duration::from_secs(run.or_long(6, 60)));
+    let latencies = load.journal.latencies_since(began);
+    if let (Some(median), Some(longest)) = (latencies.get(latencies.len() / 2), latencies.last()) {
+        let count = latencies.len();
+        run.note(format!("meanwhile {count} orders, p50 {median:.0} ms, longest {longest:.0} ms"));
+    }
+    delay(run, Duration::ZERO);
+    run.recovered(&load, Instant::now(), BACK);
+    run.stand.wait_ready();
+    run.end_and_check(load);
+}
+
+/// A session that somebody else holds.
+struct Sleeper(Child);
+
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+pub(super) fn connections(run: &mut Run<'_>) {
+    // Few connections, of which others then hold all that they can get, while everything is restarted and wants its own.
+    const FEW: u32 = 40;
+    let load = run.load();
+    run.wait_orders(&load, 50);
+    run.stand.stop_database(false);
+    run.stand.start_database(FEW);
+    run.recovered(&load, Instant::now(), BACK);
+    let psql = run.stand.psql();
+    let mut sleepers: Vec<Sleeper> = Vec::new();
+    for _ in 0..FEW {
+        let mut command = Command::new("sh");
+        let child = command
+            .args(["-c", "exec psql -X -q -h 127.0.0.1 -U exchange -d crypto_exchange -c 'SELECT pg_sleep(600)'"])
+            .env("PGPORT", psql.port.to_string())
+            .env("PGPASSWORD", &psql.password)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("psql is installed with PostgreSQL");
+        sleepers.push(Sleeper(child));
+    }
+    wait_for("the connections to be used up", PATIENCE, || {
+        psql.try_value("SELECT 1").is_none().then_some(())
+    });
+    run.faults += 1;
+    // Whoever loses its connections now cannot get others.
+    for process in run.stand.servers.iter().chain(&run.stand.processors) {
+        process.database.close_all();
+    }
+    std::thread::sleep(Duration::from_secs(run.or_long(3, 30)));
+    drop(sleepers);
+    run.recovered(&load, Instant::now(), BACK);
+    run.end(load);
+    run.check();
+}
+
+pub(super) fn migrate_thrice(run: &mut Run<'_>) {
+    for round in 0..run.or_long(1, 10) {
+        let database = format!("thrice_{}_{round}", run.random.below(1_000_000));
+        let made = run.stand.psql().try_run_alone(&format!("CREATE DATABASE {database}"));
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let stand = &*run.stand;
+        std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                (0..3).map(|_| scope.spawn(|| migrate(stand, &["migrate"], &database))).collect();
+            threads.into_iter().for_each(|thread| thread.join().expect("each succeeds"));
+        });
+        migrate(stand, &["migrate", "--status"], &database);
+        run.faults += 3;
+    }
+    run.check();
+}
+
+fn migrate(stand: &crate::stand::Stand, arguments: &[&str], database: &str) {
+    let output = stand.tool_on(arguments, database);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?} ended with {}: {said}", output.status);
+}
