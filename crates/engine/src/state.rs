@@ -269,6 +269,12 @@ impl State {
         Some(KnownCommand { body_hash: known.body_hash, outcome: known.outcome })
     }
 
+    /// Returns the journal time of the oldest row whose commands are remembered; those of every older one are forgotten.
+    #[must_use]
+    pub fn remembered_since(&self) -> Time {
+        Time::from_micros(self.time.micros().saturating_sub(self.limits.dedup_window_micros))
+    }
+
     /// Looks the ids of a batch up in the memory of known commands, one after the other, so that the waits for memory
     /// overlap which would otherwise stand in each command's way. Returns how many places were taken: nothing follows
     /// from that.

@@ -15,6 +15,6 @@ mod snapshot;
 pub use feeds::Feeds;
 pub use follow::Follower;
 pub use live::{Live, Outcome, Waiter};
-pub use recover::{FollowError, HEAD, Recovered, catch_up, load_snapshot, recover};
+pub use recover::{FollowError, HEAD, Recovered, catch_up, load_snapshot, read_next, recover};
 pub use share::{Hold, PROJECTING_ROLE, share_projections};
 pub use snapshot::{final_snapshot, take_snapshots};

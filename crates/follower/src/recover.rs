@@ -120,7 +120,11 @@ pub async fn catch_up(
 }
 
 /// Reads a row that must follow the row `last` with this hash.
-pub(crate) fn read_next(last: Sequence, hash: Hash32, row: &Row) -> Result<Batch, FollowError> {
+///
+/// # Errors
+///
+/// [`FollowError::Row`] or [`FollowError::Chain`].
+pub fn read_next(last: Sequence, hash: Hash32, row: &Row) -> Result<Batch, FollowError> {
     let chain = |what| FollowError::Chain { last, found: row.sequence, what };
     if row.sequence != last.next() {
         return Err(chain("a row is missing"));

@@ -36,6 +36,8 @@ mod row;
 mod snapshot;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod strategies;
 #[cfg(test)]
 mod tests;

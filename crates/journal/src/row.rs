@@ -1,8 +1,8 @@
 //! Rows of the journal: sealed, read, applied.
 
-use engine::{Command, Effects, Event, Stamp, State};
+use engine::{Command, Effects, Event, Origin, Stamp, State};
 use sha2::{Digest, Sha256};
-use units::{Hash32, Sequence, Time};
+use units::{CommandId, Hash32, Sequence, Time};
 
 use crate::block;
 use crate::codec::{BadBytes, Code, Reader, Writer, get_command, put_command};
@@ -42,6 +42,16 @@ pub struct Batch {
     pub rules: u16,
     /// The commands and their outcomes, in order.
     pub entries: Vec<Entry>,
+}
+
+impl Batch {
+    /// Tells whether a command from outside was decided in it.
+    #[must_use]
+    pub fn has_decided(&self, command: CommandId) -> bool {
+        let of =
+            |entry: &Entry| entry.command.id == command && entry.command.origin == Origin::Client;
+        self.entries.iter().any(of)
+    }
 }
 
 /// A row of the journal as it is stored.

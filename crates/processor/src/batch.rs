@@ -14,17 +14,22 @@ use crate::failpoint;
 /// Internal commands after which a batch is closed; the rest of a cascade goes on in the next.
 const INTERNALS_MAX: usize = 2_000;
 
+/// The age, in microseconds, at which a batch that waits for the row before it takes no more commands. All its commands
+/// are decided at the time at which it was opened: in an old batch one could be carried out after its expiry, or be
+/// forgotten as soon as it is committed, while it may still come again.
+const AGE_MAX_MICROS: u64 = 5_000_000;
+
 /// A batch that is being decided.
-pub(crate) struct OpenBatch {
+pub struct OpenBatch {
     batch: Batch,
     internals: usize,
     /// The deliveries up to here are in this batch, in one before it, or need no outcome.
-    pub(crate) through: Option<u64>,
+    pub through: Option<u64>,
 }
 
 /// What became of one command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Decided {
+pub enum Decided {
     /// It is in the batch.
     Entered,
     /// It was known: nothing happens again.
@@ -37,11 +42,15 @@ pub(crate) enum Decided {
 
 /// `evolve` panicked: the state is of no more use, and the process must end. These commands were in the batch.
 #[derive(Debug)]
-pub(crate) struct EvolvePanicked(pub(crate) Vec<CommandId>);
+pub struct EvolvePanicked(pub Vec<CommandId>);
 
 impl OpenBatch {
     /// Opens the batch of the row `sequence`: time goes on, and the state's own work that is due is done.
-    pub(crate) fn open(
+    ///
+    /// # Errors
+    ///
+    /// [`EvolvePanicked`]; the state is of no more use then.
+    pub fn open(
         state: &mut State,
         sequence: Sequence,
         now: Time,
@@ -63,18 +72,42 @@ impl OpenBatch {
         Ok(open)
     }
 
+    /// Returns the journal time at which its commands are decided.
+    #[must_use]
+    pub fn time(&self) -> Time {
+        self.batch.time
+    }
+
     /// Returns how many commands are in it.
-    pub(crate) fn len(&self) -> usize {
+    #[must_use]
+    pub fn len(&self) -> usize {
         self.batch.entries.len()
     }
 
+    /// Tells whether no command is in it yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.batch.entries.is_empty()
+    }
+
     /// Tells whether it takes no more commands.
-    pub(crate) fn is_full(&self, commands_max: usize) -> bool {
+    #[must_use]
+    pub fn is_full(&self, commands_max: usize) -> bool {
         self.batch.entries.len() >= commands_max || self.internals >= INTERNALS_MAX
     }
 
+    /// Tells whether it is too old to take more commands.
+    #[must_use]
+    pub fn is_old(&self, now: Time) -> bool {
+        now.micros_since(self.batch.time) > AGE_MAX_MICROS
+    }
+
     /// Decides a command from outside, applies what it does, and does the work that it has made due.
-    pub(crate) fn decide(
+    ///
+    /// # Errors
+    ///
+    /// [`EvolvePanicked`]; the state is of no more use then.
+    pub fn decide(
         &mut self,
         state: &mut State,
         command: Command,
@@ -95,7 +128,11 @@ impl OpenBatch {
     }
 
     /// Rejects a command unread: a batch with nothing else has failed with it before.
-    pub(crate) fn reject_unread(
+    ///
+    /// # Errors
+    ///
+    /// [`EvolvePanicked`]; the state is of no more use then.
+    pub fn reject_unread(
         &mut self,
         state: &mut State,
         command: Command,
@@ -108,7 +145,11 @@ impl OpenBatch {
     }
 
     /// Adds an action of the sequencer's own: a tick, the first row's contents.
-    pub(crate) fn add_internal(
+    ///
+    /// # Errors
+    ///
+    /// [`EvolvePanicked`]; the state is of no more use then.
+    pub fn add_internal(
         &mut self,
         state: &mut State,
         action: Action,
@@ -153,10 +194,11 @@ impl OpenBatch {
     }
 
     /// Closes the batch. One without commands gets a tick: a row is never empty.
-    pub(crate) fn close(
-        mut self,
-        state: &mut State,
-    ) -> Result<(Batch, Option<u64>), EvolvePanicked> {
+    ///
+    /// # Errors
+    ///
+    /// [`EvolvePanicked`]; the state is of no more use then.
+    pub fn close(mut self, state: &mut State) -> Result<(Batch, Option<u64>), EvolvePanicked> {
         if self.batch.entries.is_empty() {
             self.add_internal(state, Action::Tick)?;
         }

@@ -24,6 +24,11 @@ pub enum ProcessorError {
     /// The journal is not the one that the state was loaded from.
     #[error("row {0} does not follow the journal's last row: the state is loaded anew")]
     DoesNotFollow(Sequence),
+    /// A row has waited too long for its commit.
+    #[error(
+        "the row behind row {0} has waited too long for its commit: it is given up, and the journal taken over anew"
+    )]
+    TooOld(Sequence),
     /// The queue cannot be used.
     #[error(transparent)]
     Queue(#[from] QueueError),
@@ -67,7 +72,7 @@ impl ProcessorError {
         match self {
             Self::Store(error) => error.is_transient(),
             Self::Follow(FollowError::Store(error)) => error.is_transient(),
-            Self::Deposed | Self::DoesNotFollow(_) => true,
+            Self::Deposed | Self::DoesNotFollow(_) | Self::TooOld(_) => true,
             Self::Queue(error) => error.is_passing(),
             _ => false,
         }

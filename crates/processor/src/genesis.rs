@@ -17,7 +17,7 @@ pub struct Genesis {
 
 impl Genesis {
     /// Returns the actions of the first row, in order.
-    pub(crate) fn actions(&self) -> impl Iterator<Item = Action> {
+    pub fn actions(&self) -> impl Iterator<Item = Action> {
         let first = [Action::Genesis(self.settings), Action::SetLimits(self.limits)];
         let assets = self.assets.iter().cloned().map(Action::DefineAsset);
         let markets = self.markets.iter().cloned().map(Action::DefineMarket);

@@ -12,12 +12,14 @@ mod error;
 pub mod failpoint;
 mod genesis;
 mod health;
+pub mod rules;
 mod sequencer;
 mod standby;
 mod status;
 mod takeover;
 mod turns;
 
+pub use batch::{Decided, EvolvePanicked, OpenBatch};
 pub use error::ProcessorError;
 pub use genesis::Genesis;
 pub use health::health_router;

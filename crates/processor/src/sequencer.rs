@@ -9,20 +9,21 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engine::{Origin, State};
-use journal::{BadMessage, Message, Row, seal};
+use engine::State;
+use journal::{Row, seal};
 use queue::{BatchPublisher, CommandConsumer, Delivery};
+use store::Db;
 use store::journal::{AppendError, Appender};
-use store::{Db, StoreError};
 use telemetry::Metric;
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
-use units::{CommandId, Hash32, Sequence};
+use units::{CommandId, Hash32, Sequence, Time};
 
 use crate::batch::{Decided, EvolvePanicked, OpenBatch};
 use crate::clock::Clock;
 use crate::error::ProcessorError;
 use crate::failpoint;
+use crate::rules::{self, AckWith, Refused};
 use crate::status::Status;
 use crate::takeover::Taken;
 use crate::turns::Config;
@@ -38,6 +39,7 @@ type InFlight = Pin<Box<dyn Future<Output = (Appender, Row, Result<(), AppendErr
 /// The append of one row, and what is to be acknowledged when it is committed.
 struct Flight {
     append: InFlight,
+    time: Time,
     through: Option<u64>,
     begun: Instant,
 }
@@ -113,13 +115,15 @@ impl<'a> Sequencer<'a> {
         self.tick()?;
         loop {
             self.status.beat();
+            self.give_up_what_is_too_old()?;
             self.send()?;
             let room = self
                 .config
                 .commands_max
                 .saturating_sub(self.open.as_ref().map_or(0, OpenBatch::len));
-            let has_room =
-                self.open.as_ref().is_none_or(|open| !open.is_full(self.config.commands_max));
+            let has_room = self.open.as_ref().is_none_or(|open| {
+                !open.is_full(self.config.commands_max) && !open.is_old(self.clock.now())
+            });
             let tick = tokio::time::Instant::from_std(self.last_row + TICK);
             tokio::select! {
                 biased;
@@ -128,6 +132,19 @@ impl<'a> Sequencer<'a> {
                 taken = self.consumer.next(room.max(1)), if has_room => self.take(taken?).await?,
                 () = sleep_until(tick) => self.tick()?,
             }
+        }
+    }
+
+    /// Ends where a row has waited too long for its commit; whoever takes over then settles what became of it. While a row
+    /// is in flight, the loop comes by here at every tick.
+    fn give_up_what_is_too_old(&self) -> Result<(), ProcessorError> {
+        let oldest = self.flight.as_ref().map(|flight| flight.time);
+        let oldest = oldest.or_else(|| self.open.as_ref().map(OpenBatch::time));
+        match oldest {
+            Some(time) if rules::is_too_old(time, self.clock.now(), &self.state) => {
+                Err(ProcessorError::TooOld(self.sealed))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -152,11 +169,12 @@ impl<'a> Sequencer<'a> {
             self.appender.take().expect("the appender is here while nothing is in flight");
         self.status.set_appending(true);
         failpoint::pass("before_append");
+        let time = row.time;
         let append = Box::pin(async move {
             let result = appender.append(&row).await;
             (appender, row, result)
         });
-        self.flight = Some(Flight { append, through, begun: Instant::now() });
+        self.flight = Some(Flight { append, time, through, begun: Instant::now() });
         Ok(())
     }
 
@@ -182,31 +200,40 @@ impl<'a> Sequencer<'a> {
     async fn take(&mut self, deliveries: Vec<Delivery>) -> Result<(), ProcessorError> {
         let begun = Instant::now();
         for delivery in deliveries {
-            let command = match self.decode(&delivery) {
+            let read = match delivery.unreadable {
+                Some(reason) => Err(Refused::Dead(reason)),
+                None => rules::read_delivery(&delivery.body, &self.state),
+            };
+            let command = match read {
                 Ok(command) => Some(command),
+                Err(Refused::Unreadable(error)) => {
+                    tracing::warn!(%error, "a message cannot be read");
+                    self.put_aside(&delivery, rules::unreadable_for(&error)).await?;
+                    None
+                }
                 Err(Refused::Dead(reason)) => {
                     self.put_aside(&delivery, reason).await?;
                     None
                 }
-                Err(Refused::Stop(error)) => return Err(error),
+                Err(Refused::SeenBeyondHead { seen, head }) => {
+                    return Err(self.seen_beyond(seen, head).await?);
+                }
             };
             let decided = match command {
                 None => None,
-                // It was decided long ago, and was not acknowledged then.
-                Some(command)
-                    if self.is_past_its_window(&command)
-                        && was_decided(self.db, command.id).await? =>
-                {
-                    Some(Decided::Repeated)
-                }
-                Some(command) if self.suspects.contains_key(&command.id) => {
-                    self.take_suspect(&delivery, command).await?;
-                    continue;
-                }
                 Some(command) => {
+                    // First: what is past its window is forgotten when a batch is opened.
                     self.open_batch()?;
-                    let open = self.open.as_mut().expect("it was opened just now");
-                    Some(open.decide(&mut self.state, command).map_err(evolve_panicked)?)
+                    if self.is_past_its_window(&command) && self.was_decided(command.id).await? {
+                        // It was decided long ago, and was not acknowledged then.
+                        Some(Decided::Repeated)
+                    } else if self.suspects.contains_key(&command.id) {
+                        self.take_suspect(&delivery, command).await?;
+                        continue;
+                    } else {
+                        let open = self.open.as_mut().expect("it was opened just now");
+                        Some(open.decide(&mut self.state, command).map_err(evolve_panicked)?)
+                    }
                 }
             };
             self.note(&delivery, decided).await?;
@@ -250,7 +277,26 @@ impl<'a> Sequencer<'a> {
     /// Tells whether a command is expired and not remembered, so that only what is kept for ever can say whether it was
     /// decided long ago.
     fn is_past_its_window(&self, command: &engine::Command) -> bool {
-        command.expires_at < self.clock.now() && self.state.known(command.id).is_none()
+        rules::is_past_its_window(command, &self.state, self.clock.now())
+    }
+
+    /// Tells whether a command that is not remembered was decided all the same.
+    async fn was_decided(&mut self, command: CommandId) -> Result<bool, ProcessorError> {
+        let kept = store::lookup::kept(self.db, command, self.state.remembered_since()).await?;
+        Ok(kept.decided_in.is_some())
+    }
+
+    /// Says why a command's server has seen a row that is not in the state: somebody else has appended it, or it is gone.
+    async fn seen_beyond(
+        &mut self,
+        seen: Sequence,
+        head: Sequence,
+    ) -> Result<ProcessorError, ProcessorError> {
+        let there = store::journal::head(self.db).await?.map(|(sequence, ..)| sequence);
+        Ok(match there {
+            Some(there) if there >= seen => ProcessorError::Deposed,
+            _ => ProcessorError::SeenBeyondHead { seen, head },
+        })
     }
 
     /// Notes what became of a delivery, so that it is acknowledged when everything before it is committed.
@@ -261,18 +307,23 @@ impl<'a> Sequencer<'a> {
     ) -> Result<(), ProcessorError> {
         match decided {
             Some(Decided::Repeated) => telemetry::add(Metric::CommandsRepeated, 1),
-            Some(Decided::IdReused) => self.put_aside(delivery, "id_reused").await?,
             Some(Decided::Panicked) => {
                 telemetry::add(Metric::CommandsPanicked, 1);
                 tracing::error!("a command was rejected as internal: deciding it panicked");
-                self.put_aside(delivery, "internal").await?;
             }
-            Some(Decided::Entered) | None => {}
+            Some(Decided::Entered | Decided::IdReused) | None => {}
         }
-        match (&mut self.open, &mut self.flight) {
-            (Some(open), _) => open.through = Some(delivery.tag),
-            (None, Some(flight)) => flight.through = Some(delivery.tag),
-            (None, None) => self.consumer.ack(delivery.tag).await?,
+        if let Some(reason) = decided.and_then(rules::put_aside_for) {
+            self.put_aside(delivery, reason).await?;
+        }
+        match rules::ack_with(self.open.is_some(), self.flight.is_some()) {
+            AckWith::Open => {
+                self.open.as_mut().expect("a batch is open").through = Some(delivery.tag);
+            }
+            AckWith::Flight => {
+                self.flight.as_mut().expect("a row is in flight").through = Some(delivery.tag);
+            }
+            AckWith::Now => self.consumer.ack(delivery.tag).await?,
         }
         Ok(())
     }
@@ -287,33 +338,6 @@ impl<'a> Sequencer<'a> {
         Ok(self.consumer.dead_letter(delivery, reason).await?)
     }
 
-    /// Reads a message and checks that it is for this journal.
-    fn decode(&self, delivery: &Delivery) -> Result<engine::Command, Refused> {
-        if let Some(reason) = delivery.unreadable {
-            return Err(Refused::Dead(reason));
-        }
-        let message = Message::decode(&delivery.body).map_err(|error| {
-            tracing::warn!(%error, "a message cannot be read");
-            Refused::Dead(match error {
-                BadMessage::UnknownVersion(_) => "unknown_version",
-                BadMessage::TooLong(_) => "too_long",
-                BadMessage::Bytes(_) => "unreadable",
-            })
-        })?;
-        let incarnation = self.state.settings().map_or(0, |settings| settings.incarnation);
-        if message.incarnation != incarnation {
-            return Err(Refused::Dead("incarnation"));
-        }
-        if message.seen > self.state.sequence() {
-            let head = self.state.sequence();
-            return Err(Refused::Stop(ProcessorError::SeenBeyondHead { seen: message.seen, head }));
-        }
-        if message.command.origin != Origin::Client {
-            return Err(Refused::Dead("forbidden"));
-        }
-        Ok(message.command)
-    }
-
     /// Follows up a definite append: broadcast, then acknowledge.
     async fn land(&mut self, done: Landed) -> Result<(), ProcessorError> {
         let Landed { appender, row, result, through, took } = done;
@@ -321,14 +345,7 @@ impl<'a> Sequencer<'a> {
         self.retries = appender.retries();
         self.appender = Some(appender);
         self.status.set_appending(false);
-        match result {
-            Ok(()) => {}
-            Err(AppendError::Deposed { .. }) => return Err(ProcessorError::Deposed),
-            Err(AppendError::DoesNotFollow(sequence)) => {
-                return Err(ProcessorError::DoesNotFollow(sequence));
-            }
-            Err(error) => return Err(ProcessorError::Append(error)),
-        }
+        rules::landed(result)?;
         failpoint::pass("after_append");
         telemetry::observe(Metric::AppendDuration, took);
         telemetry::add(Metric::Batches, 1);
@@ -386,19 +403,6 @@ impl<'a> Sequencer<'a> {
         tracing::info!(sequence = self.sealed.get(), "the sequencer has stopped");
         Ok(())
     }
-}
-
-/// Tells whether a command is in the journal, by what is kept of it for ever.
-async fn was_decided(db: &Db, command: CommandId) -> Result<bool, StoreError> {
-    Ok(store::lookup::decided_in(db, uuid::Uuid::from_u128(command.get())).await?.is_some())
-}
-
-/// Why a delivery is not decided.
-enum Refused {
-    /// It is put aside, for this reason.
-    Dead(&'static str),
-    /// The sequencer must stop.
-    Stop(ProcessorError),
 }
 
 /// An append whose outcome is definite.

@@ -133,10 +133,13 @@ pub(crate) async fn submit(app: &App, ask: Ask) -> Result<Answer, Problem> {
     check_following(app)?;
     // Before looking what is known: an outcome that comes between the two completes the waiter.
     let mut waiter = app.live.expect(ask.id);
-    if let Some(first) = first(app, &ask).await? {
-        return Ok(Answer::Decided(first));
+    let mut to_live = app.live.journal_now().plus_micros(TO_LIVE_MICROS);
+    match first(app, &ask).await? {
+        First::Decided(first) => return Ok(Answer::Decided(*first)),
+        // Whoever was told 202 may have read by now that it expired: a repeat lives no longer than the first.
+        First::Pending { until } => to_live = to_live.min(until),
+        First::Unknown => {}
     }
-    let to_live = app.live.journal_now().plus_micros(TO_LIVE_MICROS);
     let command = Command {
         id: ask.id,
         body_hash: ask.body_hash,
@@ -164,8 +167,19 @@ fn check_following(app: &App) -> Result<(), Problem> {
     Ok(())
 }
 
+/// What is known of a command before it is published.
+enum First {
+    /// Nothing.
+    Unknown,
+    /// It was answered 202 and expires then.
+    Pending { until: Time },
+    /// It has been decided already.
+    Decided(Box<Decided>),
+}
+
 /// Finds the first outcome of a command that has been decided already.
-async fn first(app: &App, ask: &Ask) -> Result<Option<Decided>, Problem> {
+async fn first(app: &App, ask: &Ask) -> Result<First, Problem> {
+    let remembered_since = app.live.read(engine::State::remembered_since);
     let known = app.live.read(|state| {
         if let Some(known) = state.known(ask.id) {
             return Some((ask.id, known.body_hash, known.outcome));
@@ -183,19 +197,22 @@ async fn first(app: &App, ask: &Ask) -> Result<Option<Decided>, Problem> {
         Some((id, _, outcome)) => (id, outcome),
         // Beyond the window only a key can name an old command: it holds for ever.
         None if ask.keyed => {
-            let found = store::lookup::decided_in(&app.db, wire::id::to_uuid(ask.id)).await;
-            match found.map_err(|error| Problem::unavailable("cannot look a key up", &error))? {
-                Some(outcome) => (ask.id, outcome),
-                None => return Ok(None),
+            let found = store::lookup::kept(&app.db, ask.id, remembered_since).await;
+            let kept =
+                found.map_err(|error| Problem::unavailable("cannot look a key up", &error))?;
+            match (kept.decided_in, kept.pending_until) {
+                (Some(outcome), _) => (ask.id, outcome),
+                (None, Some(until)) => return Ok(First::Pending { until }),
+                (None, None) => return Ok(First::Unknown),
             }
         }
-        None => return Ok(None),
+        None => return Ok(First::Unknown),
     };
     let decided = read(app, outcome, id).await?;
     if decided.entry().command.body_hash != ask.body_hash {
         return Err(Problem::new(Code::KeyReused));
     }
-    Ok(Some(decided))
+    Ok(First::Decided(Box::new(decided)))
 }
 
 fn client_order_id(action: &Action) -> Option<(AccountId, &engine::ClientOrderId)> {

@@ -168,6 +168,25 @@ mod tests {
         Tokens::new(&JwtSecret::new("0123456789abcdef0123456789abcdef").unwrap())
     }
 
+    /// A token that was changed anywhere is none, whatever stands in it.
+    #[test]
+    fn fuzz_tokens() {
+        let (tokens, whole) = (tokens(), tokens().sign(&principal(), NOW));
+        let time = std::time::Duration::from_secs(2);
+        type Damage = (Vec<(u16, u8)>, String);
+        bolero::check!().with_test_time(time).with_type::<Damage>().for_each(|(changes, any)| {
+            let mut bytes = whole.clone().into_bytes();
+            for (at, byte) in changes {
+                let length = bytes.len();
+                bytes[usize::from(*at) % length] = *byte;
+            }
+            if let Ok(text) = String::from_utf8(bytes) {
+                assert_eq!(tokens.verify(&text, NOW).is_ok(), text == whole, "{text}");
+            }
+            assert!(tokens.verify(any, NOW).is_err(), "{any}");
+        });
+    }
+
     fn principal() -> Principal {
         let account = AccountId::new(1_000);
         Principal { user: Uuid::from_u128(1), account, session: Uuid::from_u128(2) }

@@ -4,6 +4,8 @@
 //! statement. Whoever has been told `Ok` has a committed row; whoever has been told [`AppendError::Deposed`] has
 //! nothing to hope for. There is no third answer.
 
+mod settle;
+
 use std::time::Duration;
 
 use tokio_postgres::{Row as SqlRow, Statement};
@@ -12,6 +14,8 @@ use units::{Hash32, Sequence, Time};
 use crate::error::is_transient;
 use crate::numbers::{bits_to_i64, hash, i64_to_bits, to_i64, to_u64};
 use crate::{Connection, Db, StoreError};
+
+pub use settle::{Attempt, Found, Next, Settling};
 
 /// How long one attempt may take before the connection counts as lost and the same bytes are sent again.
 const ATTEMPT_MAX: Duration = Duration::from_secs(15);
@@ -80,17 +84,6 @@ struct Session {
     append: Statement,
 }
 
-/// What one attempt came to.
-enum Attempt {
-    Appended,
-    /// The guard let nothing in, or the sequence is taken.
-    Settle,
-    /// Nothing is known: once more with the same bytes.
-    Again(StoreError),
-    /// Not this row, ever.
-    Refused(StoreError),
-}
-
 impl Appender {
     /// Raises the epoch, which deposes whoever held it: an append in flight is waited for, and none can follow.
     ///
@@ -141,22 +134,17 @@ impl Appender {
     }
 
     async fn settle(&mut self, row: &::journal::Row) -> Result<(), AppendError> {
+        let mut settling = Settling::default();
         let mut pause = PAUSE_MIN;
         loop {
-            let error = match self.attempt(row).await {
-                Attempt::Appended => return Ok(()),
-                Attempt::Settle => match self.compare(row).await {
-                    Ok(definite) => return definite,
-                    Err(error) => error,
-                },
-                // An earlier attempt may have gone through all the same.
-                Attempt::Refused(refusal) => match self.compare(row).await {
-                    Ok(Ok(())) => return Ok(()),
-                    Ok(Err(AppendError::DoesNotFollow(_))) => return Err(refusal.into()),
-                    Ok(definite) => return definite,
-                    Err(error) => error,
-                },
-                Attempt::Again(error) => error,
+            let mut next = settling.attempted(self.attempt(row).await);
+            if matches!(next, Next::LookUp) {
+                next = settling.found(row, self.look_up(row).await);
+            }
+            let error = match next {
+                Next::Done(definite) => return definite,
+                Next::Again(error) => error,
+                Next::LookUp => unreachable!("a look-up is followed by something else"),
             };
             self.retries += 1;
             tracing::warn!(sequence = row.sequence.get(), %error, "an append is repeated");
@@ -172,38 +160,34 @@ impl Appender {
         };
         let session = match self.session().await {
             Ok(session) => session,
-            Err(error) if error.is_transient() => return Attempt::Again(error),
+            Err(error) if error.is_transient() => return Attempt::Unknown(error),
             // A password that was changed or a database that is being restored says nothing about the row.
-            Err(error @ StoreError::Authentication { .. }) => return Attempt::Again(error),
+            Err(error @ StoreError::Authentication { .. }) => return Attempt::Unknown(error),
             Err(error) => return Attempt::Refused(error),
         };
         let attempt = session.append(&parameters, row);
         let answer = tokio::time::timeout(ATTEMPT_MAX, attempt).await;
         match answer {
             Ok(Ok(1)) => Attempt::Appended,
-            Ok(Ok(_)) => Attempt::Settle,
+            Ok(Ok(_)) => Attempt::NotInserted,
             Ok(Err(error)) if is_transient(&error) => {
                 self.session = None;
-                Attempt::Again(error.into())
+                Attempt::Unknown(error.into())
             }
             Ok(Err(error)) => match StoreError::from(error) {
-                StoreError::Unique { .. } => Attempt::Settle,
+                StoreError::Unique { .. } => Attempt::NotInserted,
                 refusal => Attempt::Refused(refusal),
             },
             Err(_) => {
                 self.session = None;
                 let address = self.db.config().address();
-                Attempt::Again(StoreError::Unreachable { address, source: None })
+                Attempt::Unknown(StoreError::Unreachable { address, source: None })
             }
         }
     }
 
-    /// Finds out what became of a row that the guard did not let in, or whose sequence is taken.
-    async fn compare(
-        &mut self,
-        row: &::journal::Row,
-    ) -> Result<Result<(), AppendError>, StoreError> {
-        let ours = self.epoch;
+    /// Asks what stands at the place of a row that the guard did not let in, or whose sequence is taken.
+    async fn look_up(&mut self, row: &::journal::Row) -> Result<Found, StoreError> {
         let sequence = to_i64(row.sequence.get())?;
         let session = self.session().await?;
         let asked = async { session.connection.query_one(SETTLE, &[&sequence]).await };
@@ -219,14 +203,8 @@ impl Appender {
                 return Err(StoreError::Unreachable { address, source: None });
             }
         };
-        let current = to_u64(found.get(0))?;
         let there: Option<&[u8]> = found.get(1);
-        Ok(match there {
-            Some(there) if there == row.hash.0 => Ok(()),
-            Some(_) => Err(AppendError::Deposed { ours, current }),
-            None if current != ours => Err(AppendError::Deposed { ours, current }),
-            None => Err(AppendError::DoesNotFollow(row.sequence)),
-        })
+        Ok(Found { epoch: to_u64(found.get(0))?, hash: there.map(hash).transpose()? })
     }
 
     async fn session(&mut self) -> Result<&Session, StoreError> {

@@ -3,15 +3,16 @@
 //!
 //! Invariant: every page is bounded by its caller and walks an index; every row is asked for together with its owner.
 
+mod kept;
 mod money;
 mod orders;
 
 use units::Sequence;
-use uuid::Uuid;
 
 use crate::numbers::to_u64;
 use crate::{Db, StoreError};
 
+pub use kept::{Kept, kept};
 pub use money::{MoneyRow, WithdrawalRow, movement, movements, withdrawal, withdrawals};
 pub use orders::{
     FillRow, OrderPage, OrderRow, PendingOrder, fills, insert_pending, order, orders, sweep_pending,
@@ -45,24 +46,4 @@ pub async fn projected(db: &Db) -> Result<Sequence, StoreError> {
         client.prepare_cached("SELECT sequence FROM projection_progress WHERE active").await?;
     let sequence: i64 = client.query_one(&text, &[]).await?.get(0);
     Ok(Sequence::new(to_u64(sequence)?))
-}
-
-/// Returns the journal row that has decided a command, by what is kept of it for ever: an order, a deposit, a withdrawal
-/// or a transfer, refused ones included; `None` where there is none.
-///
-/// # Errors
-///
-/// [`StoreError`] when the database does.
-pub async fn decided_in(db: &Db, id: Uuid) -> Result<Option<Sequence>, StoreError> {
-    let client = db.get().await?;
-    let text = client
-        .prepare_cached(
-            "SELECT created_in FROM orders_projected WHERE id = $1 \
-             UNION ALL SELECT sequence FROM deposits WHERE id = $1 \
-             UNION ALL SELECT sequence FROM withdrawals WHERE id = $1 \
-             UNION ALL SELECT sequence FROM transfers WHERE id = $1 LIMIT 1",
-        )
-        .await?;
-    let row = client.query_opt(&text, &[&id]).await?;
-    row.map(|row| to_u64(row.get(0)).map(Sequence::new)).transpose()
 }

@@ -8,6 +8,8 @@ pub mod body;
 pub mod checksum;
 pub mod decimal;
 pub mod enums;
+#[cfg(test)]
+mod fuzz;
 pub mod id;
 pub mod input;
 pub mod order;

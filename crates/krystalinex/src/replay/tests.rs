@@ -181,3 +181,28 @@ fn a_single_changed_size_is_reported() {
         assert_eq!(code(ran), one, "line {line}");
     }
 }
+
+/// Whatever stands in a line is read or refused with a reason, never a panic.
+#[test]
+fn fuzz_lines() {
+    const COINBASE: &str = "{\"type\":\"received\",\"sequence\":1,\"order_id\":\"a\",\"size\":\"1\",\"price\":\"2\",\
+        \"side\":\"buy\",\"order_type\":\"limit\"}";
+    const FLOW: &str = "1,add,7,buy,100.25,0.5";
+    let time = std::time::Duration::from_secs(2);
+    type Damage = (Vec<(u8, u8)>, Vec<u8>);
+    bolero::check!().with_test_time(time).with_type::<Damage>().for_each(|(changes, any)| {
+        for whole in [COINBASE, FLOW] {
+            let mut line = whole.as_bytes().to_vec();
+            for (at, byte) in changes {
+                let length = line.len();
+                line[usize::from(*at) % length] = *byte;
+            }
+            for line in [&line, any] {
+                let _ = super::coinbase::parse(line);
+                let _ = super::order_flow::parse(line);
+                let _ = super::order_flow::check_header(line);
+                let _ = super::decimal::Decimal::parse(line);
+            }
+        }
+    });
+}

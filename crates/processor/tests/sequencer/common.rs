@@ -60,6 +60,7 @@ pub(crate) struct Stand {
     pub(crate) live: Arc<Live>,
     pub(crate) follower: JoinHandle<Result<(), FollowError>>,
     pub(crate) stop: CancellationToken,
+    pub(crate) limits: Limits,
     _cluster: Throwaway,
 }
 
@@ -76,13 +77,14 @@ impl Stand {
         let stop = CancellationToken::new();
         let follower = tokio::spawn(follower.run(stop.clone()));
         let queue = InProcessQueue::new(100_000);
-        Self { db, queue, fan_out, status: Arc::default(), live, follower, stop, _cluster: cluster }
+        let (status, limits) = (Arc::default(), genesis().limits);
+        Self { db, queue, fan_out, status, live, follower, stop, limits, _cluster: cluster }
     }
 
     /// Starts a sequencer. Aborting the task is a crash: nothing of it runs any more.
     pub(crate) fn sequencer(&self, production: bool) -> JoinHandle<Result<(), ProcessorError>> {
-        let config =
-            Config { owner: "test".to_owned(), commands_max: 64, genesis: genesis(), production };
+        let genesis = Genesis { limits: self.limits, ..genesis() };
+        let config = Config { owner: "test".to_owned(), commands_max: 64, genesis, production };
         let parts = Parts {
             db: self.db.clone(),
             source: Arc::new(self.queue.clone()),

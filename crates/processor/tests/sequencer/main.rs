@@ -1,6 +1,7 @@
 //! The sequencer on a real PostgreSQL: order, crashes, deposition, what is put aside.
 
 mod common;
+mod window;
 
 use std::collections::HashMap;
 

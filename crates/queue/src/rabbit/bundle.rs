@@ -62,6 +62,19 @@ mod tests {
         assert_eq!(unpack(Some(BUNDLE), Bytes::from_static(&[0xff; 9])), Err("unreadable"));
     }
 
+    /// Whatever a stranger publishes is taken apart or put aside; nothing is lost or made up on the way.
+    #[test]
+    fn fuzz_bundles() {
+        let time = std::time::Duration::from_secs(2);
+        bolero::check!().with_test_time(time).with_type::<Vec<u8>>().for_each(|bytes| {
+            let body = Bytes::copy_from_slice(bytes);
+            if let Ok(commands) = unpack(Some(BUNDLE), body.clone()) {
+                assert_eq!(pack(&commands), body);
+            }
+            let _ = super::super::row::decode(body);
+        });
+    }
+
     #[test]
     fn a_message_without_a_type_is_one_command_and_an_unknown_type_is_put_aside() {
         let body = Bytes::from_static(b"anything");

@@ -16,6 +16,10 @@ pub const CASES: &[Case] = &[
         "an_order_that_waits_is_pending_on_every_server",
         an_order_that_waits_is_pending_on_every_server,
     ),
+    (
+        "a_repeat_of_an_order_that_waits_lives_no_longer",
+        a_repeat_of_an_order_that_waits_lives_no_longer,
+    ),
     ("a_cancel_reaches_an_order_that_waits", a_cancel_reaches_an_order_that_waits),
     (
         "a_queue_that_takes_nothing_is_503_and_nothing_happened",
@@ -102,6 +106,30 @@ fn an_order_that_waits_is_pending_on_every_server(world: &World) {
     assert_eq!(send(&user).expect(200)["id"], pending["id"]);
     let open = user.get("/api/v1/orders?status=open").expect(200);
     assert_eq!(open["items"].as_array().map(Vec::len), Some(1), "two deliveries are one order");
+    user.delete("/api/v1/orders").expect(200);
+}
+
+fn a_repeat_of_an_order_that_waits_lives_no_longer(world: &World) {
+    let user = world.funded("10000.00", "0");
+    let kept = Arc::new(Kept::default());
+    let slow = through(world, &kept, &user);
+    let body = limit("buy", "47000.00", "0.01");
+    for _ in 0..2 {
+        slow.send("POST", "/api/v1/orders", &[("idempotency-key", "again")], Some(&body))
+            .expect(202);
+    }
+    // Its owner may have read that it expired when the first one has.
+    let expires_at: Vec<_> = {
+        let messages = kept.messages.lock().expect("nobody panics with it");
+        let decode = |message: &Bytes| journal::Message::decode(message).expect("a message");
+        messages.iter().map(|message| decode(message).command.expires_at).collect()
+    };
+    assert_eq!(expires_at.len(), 2);
+    assert_eq!(expires_at[0], expires_at[1]);
+    kept.release(world);
+    until("it is decided", || {
+        slow.get("/api/v1/orders?status=open").expect(200)["items"][0] != Value::Null
+    });
     user.delete("/api/v1/orders").expect(200);
 }
 

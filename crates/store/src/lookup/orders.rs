@@ -300,7 +300,7 @@ pub async fn insert_pending(db: &Db, pending: &PendingOrder<'_>) -> Result<(), S
                  good_till, post_only, price_ticks, quantity_lots, quote_amount, trigger_ticks, display_lots, \
                  self_trade_prevention, client_order_id, expires_at, created_at) \
              VALUES ($1, 'place_order', $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) \
-             ON CONFLICT (id) DO NOTHING",
+             ON CONFLICT (id) DO UPDATE SET expires_at = GREATEST(pending_commands.expires_at, EXCLUDED.expires_at)",
         )
         .await?;
     let parameters: [&(dyn ToSql + Sync); 17] = [

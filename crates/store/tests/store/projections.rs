@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use ::journal::Applied;
 use engine::Side;
-use store::lookup::{PendingOrder, insert_pending, sweep_pending};
+use store::lookup::{Kept, PendingOrder, insert_pending, kept, sweep_pending};
 use store::projections::{Compared, compare, rebuild};
 use store::{Db, Numeric, StoreError};
-use units::{AccountId, Sequence};
+use units::{AccountId, CommandId, Sequence, Time};
 
 use crate::common::database;
 use crate::exchange::{BTC, BTC_USD, Exchange, Random, account, limit};
@@ -355,6 +355,48 @@ async fn a_pending_command_is_seen_until_it_is_projected_or_past_its_expiry() {
     assert_eq!(one::<String>(&db, statuses).await, "expired open");
     assert_eq!(sweep_pending(&db).await.expect("swept"), 2);
     assert_eq!(one::<String>(&db, statuses).await, "expired open");
+}
+
+#[tokio::test]
+async fn a_command_is_kept_in_the_journal_before_the_projections_have_it() {
+    let db = database().await;
+    let (mut exchange, batches) = Exchange::open(&db, 2).await;
+    let mut projector = Projector::new(db.clone());
+    projector.write(&batches).await.expect("written");
+    let command = exchange.command(limit(0, Side::Sell, 5_000, 100));
+    let id = command.id;
+    let decided = exchange.commit_commands(vec![command]).await;
+    let (row, time) = (decided.batch.sequence, decided.batch.time);
+    let ask = async |since| kept(&db, id, since).await.expect("an answer").decided_in;
+    assert_eq!(ask(time.plus_micros(1)).await, Some(row), "a state that has forgotten the row");
+    assert_eq!(ask(time).await, None, "a state that remembers it needs no look");
+    projector.write(&[decided]).await.expect("written");
+    assert_eq!((ask(time.plus_micros(1)).await, ask(Time::ZERO).await), (Some(row), Some(row)));
+    let other = kept(&db, CommandId::new(7), Time::MAX).await.expect("an answer");
+    assert_eq!(other, Kept::default());
+}
+
+#[tokio::test]
+async fn a_pending_order_lives_as_long_as_the_last_that_was_sent_of_it() {
+    let db = database().await;
+    let (mut exchange, _) = Exchange::open(&db, 2).await;
+    let command = exchange.command(limit(0, Side::Sell, 5_000, 100));
+    let engine::Action::PlaceOrder(order) = &command.action else {
+        unreachable!("it places an order")
+    };
+    let now = exchange.state().time();
+    for (seconds, expected) in [(5, 5), (9, 9), (7, 9)] {
+        let pending = PendingOrder {
+            id: uuid::Uuid::from_u128(command.id.get()),
+            order,
+            words: ["sell", "limit", "gtc", "cancel_newest"],
+            expires_at: now.plus_micros(seconds * 1_000_000),
+            now,
+        };
+        insert_pending(&db, &pending).await.expect("inserted");
+        let kept = kept(&db, command.id, now).await.expect("an answer");
+        assert_eq!(kept.pending_until, Some(now.plus_micros(expected * 1_000_000)));
+    }
 }
 
 #[tokio::test]
