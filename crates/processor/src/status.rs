@@ -124,6 +124,7 @@ impl Status {
     /// Notes whether it would take over now if it were named.
     pub(crate) fn set_standby(&self, standby: bool) {
         self.standby.store(standby, Relaxed);
+        telemetry::set(Metric::SequencerActive, 0.0);
     }
 
     pub(crate) fn set_inactive(&self) {

@@ -361,7 +361,7 @@ async fn a_pending_command_is_seen_until_it_is_projected_or_past_its_expiry() {
 async fn a_command_is_kept_in_the_journal_before_the_projections_have_it() {
     let db = database().await;
     let (mut exchange, batches) = Exchange::open(&db, 2).await;
-    let mut projector = Projector::new(db.clone());
+    let mut projector = Writers::new(&db);
     projector.write(&batches).await.expect("written");
     let command = exchange.command(limit(0, Side::Sell, 5_000, 100));
     let id = command.id;
