@@ -6,7 +6,6 @@ use e2e::wait_for;
 
 use super::processes::FAILOVER_UNSEEN;
 use crate::drill::Run;
-use crate::load::Load;
 use crate::management::{Management, ORDERS};
 use crate::process::PATIENCE;
 use crate::proxy::Mode;
@@ -95,7 +94,7 @@ pub(super) fn away(run: &mut Run<'_>) {
     sign_in(run);
     run.stand.broker.kill();
     run.faults += 1;
-    unready_but_alive(run, &load);
+    unready_but_alive(run);
     std::thread::sleep(Duration::from_secs(run.or_long(2, 60)));
     run.stand.broker.start_again().unwrap_or_else(|error| panic!("{error}"));
     run.recovered(&load, Instant::now(), BACK);
@@ -113,7 +112,7 @@ pub(super) fn sign_in(run: &Run<'_>) {
 }
 
 /// What holds while something that a server needs is away: it lives, it is not ready, it serves its live state.
-pub(super) fn unready_but_alive(run: &Run<'_>, _load: &Load) {
+pub(super) fn unready_but_alive(run: &Run<'_>) {
     for (number, server) in run.stand.servers.iter().enumerate() {
         wait_for("a server that is not ready", PATIENCE, || {
             (server.status("/ready")? == 503).then_some(())

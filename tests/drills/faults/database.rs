@@ -36,7 +36,7 @@ pub(super) fn away(run: &mut Run<'_>) {
     sign_in(run);
     set(run, Mode::Cut);
     run.faults += 1;
-    unready_but_alive(run, &load);
+    unready_but_alive(run);
     std::thread::sleep(Duration::from_secs(run.or_long(2, 60)));
     set(run, Mode::Open);
     run.recovered(&load, Instant::now(), BACK);
