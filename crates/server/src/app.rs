@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use follower::Live;
 use queue::CommandPublisher;
 use store::Db;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::audit::Audit;
 use crate::auth::password::Passwords;
@@ -15,6 +15,7 @@ use crate::auth::revoked::Revoked;
 use crate::config::ServerConfig;
 use crate::edge::Auth;
 use crate::health::Pulse;
+use crate::keys::ApiKeys;
 use crate::limits::Limiter;
 use crate::mail::Mailer;
 use crate::market_data::MarketData;
@@ -53,6 +54,20 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
 }
 
+/// Bounds on what would take the database from everybody else.
+pub(crate) struct Gates {
+    /// Admissions of money that leaves: they wait for locks, each with a connection.
+    pub(crate) outgoing: Semaphore,
+    /// Exports of the audit log.
+    pub(crate) exports: Arc<Semaphore>,
+}
+
+impl Default for Gates {
+    fn default() -> Self {
+        Self { outgoing: Semaphore::new(4), exports: Arc::new(Semaphore::new(2)) }
+    }
+}
+
 /// The server's application. Cheap to clone.
 #[derive(Clone)]
 pub struct App(Arc<Inner>);
@@ -77,6 +92,8 @@ pub struct Inner {
     pub(crate) passwords: Passwords,
     pub(crate) revoked: Revoked,
     pub(crate) limiter: Limiter,
+    pub(crate) keys: ApiKeys,
+    pub(crate) gates: Gates,
     pub(crate) audit: Audit,
     pub(crate) pulse: Pulse,
     draining: watch::Sender<bool>,
@@ -104,6 +121,8 @@ impl App {
             places: Places::default(),
             revoked: Revoked::default(),
             limiter: Limiter::default(),
+            keys: ApiKeys::new(&parts.config, parts.clock.now()),
+            gates: Gates::default(),
             audit: Audit::start(parts.db.clone()),
             pulse: Pulse::default(),
             draining: watch::Sender::new(false),
@@ -117,6 +136,8 @@ impl App {
         crate::auth::revoked::follow(&app);
         crate::health::feel_pulse(&app);
         crate::sweep::start(&app);
+        crate::keys::start(&app);
+        crate::audit::chain(&app);
         app
     }
 

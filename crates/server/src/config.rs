@@ -88,6 +88,14 @@ pub struct RateLimits {
     pub attempts_per_minute_max: u32,
     /// Failed attempts to log in to one account in 15 minutes.
     pub account_failures_max: u32,
+    /// Requests a second of one key, whatever they are.
+    pub key_per_second_max: u32,
+    /// Requests a second of everybody who is signed in from one address.
+    pub address_per_second_max: u32,
+    /// Requests a minute of one user that move money.
+    pub money_per_minute_max: u32,
+    /// WebSocket messages a second from one address, over all its connections.
+    pub messages_per_second_max: u32,
 }
 
 impl Default for RateLimits {
@@ -98,6 +106,10 @@ impl Default for RateLimits {
             orders_per_second_max: 2_000,
             attempts_per_minute_max: 60,
             account_failures_max: 10,
+            key_per_second_max: 2_000,
+            address_per_second_max: 20_000,
+            money_per_minute_max: 600,
+            messages_per_second_max: 500,
         }
     }
 }
@@ -110,6 +122,10 @@ impl RateLimits {
         orders_per_second_max: 0,
         attempts_per_minute_max: 0,
         account_failures_max: 0,
+        key_per_second_max: 0,
+        address_per_second_max: 0,
+        money_per_minute_max: 0,
+        messages_per_second_max: 0,
     };
 }
 
@@ -138,10 +154,49 @@ impl FromStr for RateLimits {
                 "orders" => limits.orders_per_second_max = number,
                 "attempts" => limits.attempts_per_minute_max = number,
                 "failures" => limits.account_failures_max = number,
+                "key" => limits.key_per_second_max = number,
+                "address" => limits.address_per_second_max = number,
+                "money" => limits.money_per_minute_max = number,
+                "messages" => limits.messages_per_second_max = number,
                 _ => return Err(InvalidRateLimits),
             }
         }
         Ok(limits)
+    }
+}
+
+/// How signed requests are taken.
+#[derive(Clone, Debug)]
+pub struct KeyRules {
+    /// What keys' secrets are encrypted with; the signing key of access tokens where it is not set.
+    pub secret: Option<JwtSecret>,
+    /// How far off a request's timestamp may be, either way.
+    pub window: Duration,
+}
+
+impl Default for KeyRules {
+    fn default() -> Self {
+        Self { secret: None, window: Duration::from_secs(5) }
+    }
+}
+
+/// What may leave an account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WithdrawalRules {
+    /// Whether money leaves to listed destinations alone, whatever the user has chosen. A key's always does.
+    pub must_be_listed: bool,
+    /// How long a destination must have been listed.
+    pub cooling_off: Duration,
+    /// How long nothing may leave after a change of what protects it.
+    pub freeze: Duration,
+    /// What may leave in 24 hours: assets with decimals. An asset that is not named has no limit.
+    pub daily_max: Vec<(String, String)>,
+}
+
+impl Default for WithdrawalRules {
+    fn default() -> Self {
+        const DAY: Duration = Duration::from_secs(86_400);
+        Self { must_be_listed: false, cooling_off: DAY, freeze: DAY, daily_max: Vec::new() }
     }
 }
 
@@ -182,6 +237,10 @@ pub struct ServerConfig {
     pub cors_origins: Vec<String>,
     /// Requests that one caller may make.
     pub rate_limits: RateLimits,
+    /// How signed requests are taken.
+    pub keys: KeyRules,
+    /// What may leave an account.
+    pub withdrawals: WithdrawalRules,
     /// What hashing a password costs.
     pub password_cost: PasswordCost,
     /// Connections at once; more wait to be accepted.
@@ -216,6 +275,8 @@ impl ServerConfig {
             trusted_proxies: Vec::new(),
             cors_origins: Vec::new(),
             rate_limits: RateLimits::default(),
+            keys: KeyRules::default(),
+            withdrawals: WithdrawalRules::default(),
             password_cost: PasswordCost::default(),
             connections_max: 10_240,
             header_timeout: Duration::from_secs(10),

@@ -2,6 +2,8 @@
 //!
 //! Invariant: every movement is a command of the journal. A key on these routes holds for ever.
 
+mod addresses;
+mod leave;
 mod money;
 mod withdraw;
 
@@ -36,6 +38,8 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(money::transfer))
         .routes(routes!(withdraw::request, withdraw::list))
         .routes(routes!(withdraw::one, withdraw::cancel))
+        .routes(routes!(addresses::list, addresses::add, addresses::set))
+        .routes(routes!(addresses::remove))
 }
 
 /// What an account has.

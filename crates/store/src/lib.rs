@@ -3,16 +3,21 @@
 //! Invariant: all SQL of the project lives here, and all of it is fixed text with parameters; no value from outside
 //! is ever pasted into a statement (only names of our own making are: databases and generations).
 
+pub mod admin;
 pub mod audit;
 pub mod cluster;
 mod db;
 mod error;
 pub mod journal;
+pub mod keys;
 pub mod lookup;
 pub mod market_data;
 pub mod migrate;
+mod notices;
 mod numbers;
+pub mod outgoing;
 pub mod projections;
+pub mod roles;
 pub mod sessions;
 pub mod snapshots;
 pub mod suspects;

@@ -4,17 +4,22 @@
 
 #![expect(unreachable_pub, reason = "nothing of a test is reached from elsewhere")]
 
+mod admin;
+mod api_keys;
 mod auth;
 mod authorization;
 mod bad_inputs;
 mod convert;
 mod edge;
 mod http;
+mod limits;
 mod market_data;
 mod openapi;
 mod orders;
 mod pending;
+mod signing;
 mod wallet;
+mod withdrawals;
 mod world;
 mod ws;
 
@@ -40,6 +45,10 @@ fn main() -> ExitCode {
         edge::CASES,
         market_data::CASES,
         ws::CASES,
+        api_keys::CASES,
+        withdrawals::CASES,
+        limits::CASES,
+        admin::CASES,
     ];
     let cases: Vec<Case> = all.into_iter().flatten().copied().collect();
     if arguments.iter().any(|argument| argument == "--list") {
