@@ -3,6 +3,7 @@
 //! Invariant: every fault is found before anything is started, all of them are reported at once, each naming its setting, and
 //! no secret is ever part of a message.
 
+mod protection;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ use server::{JwtSecret, Mode};
 use store::{DbConfig, Secret};
 use telemetry::LogFormat;
 
+pub use protection::Protection;
 pub use settings::SETTINGS;
 use settings::{Setting, find};
 
@@ -74,6 +76,8 @@ pub struct Config {
     pub cors_origins: Vec<String>,
     /// Whether the server is reached over TLS.
     pub tls: bool,
+    /// What protects accounts.
+    pub protection: Protection,
     /// Commands between two snapshots.
     pub snapshot_commands: u64,
     /// Commands that one batch takes at most.
@@ -305,6 +309,7 @@ fn build(
             origin,
         ),
         tls: reader.read("KX_TLS", "true or false", flag).unwrap_or_default(),
+        protection: Protection::read(role, mode, &mut reader),
         snapshot_commands: reader
             .read("KX_SNAPSHOT_COMMANDS", "a whole number above 0", positive)
             .unwrap_or(1),

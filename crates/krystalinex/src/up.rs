@@ -164,6 +164,7 @@ impl Up {
         server_config.simulated_prices = wants_demo;
         server_config.trusted_proxies.clone_from(&config.trusted_proxies);
         server_config.cors_origins.clone_from(&config.cors_origins);
+        config.protection.apply(&mut server_config);
         Self {
             config,
             markets,

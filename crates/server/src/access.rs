@@ -111,8 +111,9 @@ pub const TABLE: &[(&str, &str, Access)] = &[
     ("GET", "/api/v1/admin/audit.csv", By(Role::Support)),
 ];
 
-static BY_ROUTE: LazyLock<HashMap<(&str, &str), Access>> =
-    LazyLock::new(|| TABLE.iter().map(|(method, path, access)| ((*method, *path), *access)).collect());
+static BY_ROUTE: LazyLock<HashMap<(&str, &str), Access>> = LazyLock::new(|| {
+    TABLE.iter().map(|(method, path, access)| ((*method, *path), *access)).collect()
+});
 
 /// Returns what a route takes; `None` for one that is not in the table.
 #[must_use]

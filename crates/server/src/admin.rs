@@ -53,7 +53,8 @@ pub(crate) struct Reason {
 impl Reason {
     fn text(body: Option<Self>) -> Result<Option<String>, Problem> {
         let reason = body.and_then(|body| body.reason);
-        if reason.as_ref().is_some_and(|text| text.len() > REASON_BYTES_MAX || text.contains('\0')) {
+        if reason.as_ref().is_some_and(|text| text.len() > REASON_BYTES_MAX || text.contains('\0'))
+        {
             let rule = "must be at most 256 bytes of text";
             return Err(Problem::value("reason", "reason_invalid", rule));
         }

@@ -241,7 +241,8 @@ fn check_timestamp(app: &App, text: &str) -> Result<(), Problem> {
     if plain && text.parse().is_ok_and(near) {
         return Ok(());
     }
-    let detail = format!("This server's clock says {now}; X-Kx-Timestamp may be off by {window} ms.");
+    let detail =
+        format!("This server's clock says {now}; X-Kx-Timestamp may be off by {window} ms.");
     Err(Problem::new(Code::TimestampInvalid).detail(detail))
 }
 

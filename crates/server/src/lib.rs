@@ -36,7 +36,8 @@ use utoipa_axum::router::OpenApiRouter;
 
 pub use app::{App, Clock, Parts, SystemClock};
 pub use config::{
-    InvalidRateLimits, JwtSecret, KeyRules, Mode, PasswordCost, RateLimits, ServerConfig, WithdrawalRules,
+    InvalidRateLimits, JwtSecret, KeyRules, Mode, PasswordCost, RateLimits, ServerConfig,
+    WithdrawalRules,
 };
 pub use serve::{ServeError, bind, serve, serve_on, serve_router};
 

@@ -88,8 +88,12 @@ fn class(method: &Method, route: &str) -> Option<Class> {
     let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
     match route {
         "/health" | "/ready" | "/metrics" | "/api/health/trading" => None,
-        "/api/v1/orders" | "/api/v1/orders/{id}" | "/api/v1/convert" if !reads => Some(Class::Orders),
-        "/api/v1/auth/me" | "/api/v1/auth/logout" | "/api/v1/auth/api-keys" if reads || route.ends_with("logout") => {
+        "/api/v1/orders" | "/api/v1/orders/{id}" | "/api/v1/convert" if !reads => {
+            Some(Class::Orders)
+        }
+        "/api/v1/auth/me" | "/api/v1/auth/logout" | "/api/v1/auth/api-keys"
+            if reads || route.ends_with("logout") =>
+        {
             Some(Class::PrivateReads)
         }
         _ if route.starts_with("/api/v1/auth/") => Some(Class::Attempts),

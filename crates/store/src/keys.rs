@@ -119,7 +119,10 @@ pub async fn create(db: &Db, new: &NewKey<'_>) -> Result<Option<KeyRow>, StoreEr
     let transaction = client.transaction().await?;
     // The lock makes parallel requests of one user count one after the other.
     let free = transaction
-        .query_opt("SELECT 1 FROM users WHERE id = $1 AND locked_at IS NULL FOR NO KEY UPDATE", &[&new.user])
+        .query_opt(
+            "SELECT 1 FROM users WHERE id = $1 AND locked_at IS NULL FOR NO KEY UPDATE",
+            &[&new.user],
+        )
         .await?;
     if free.is_none() {
         return Ok(None);
@@ -158,7 +161,9 @@ pub async fn create(db: &Db, new: &NewKey<'_>) -> Result<Option<KeyRow>, StoreEr
 /// [`StoreError`] when the database does.
 pub async fn list(db: &Db, user: Uuid) -> Result<Vec<KeyRow>, StoreError> {
     let client = db.get().await?;
-    let text = of_key!("WHERE k.user_id = $1 AND k.revoked_at IS NULL ORDER BY k.created_at DESC, k.id LIMIT 100");
+    let text = of_key!(
+        "WHERE k.user_id = $1 AND k.revoked_at IS NULL ORDER BY k.created_at DESC, k.id LIMIT 100"
+    );
     client.query(text, &[&user]).await?.iter().map(key).collect()
 }
 

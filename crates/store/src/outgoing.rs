@@ -158,7 +158,10 @@ async fn check(transaction: &Transaction<'_>, out: &Outgoing<'_>) -> Result<Admi
     }
 }
 
-async fn listed(transaction: &Transaction<'_>, out: &Outgoing<'_>) -> Result<Admission, StoreError> {
+async fn listed(
+    transaction: &Transaction<'_>,
+    out: &Outgoing<'_>,
+) -> Result<Admission, StoreError> {
     let row = transaction
         .query_opt(
             "SELECT usable_at <= clock_timestamp(), usable_at FROM withdrawal_addresses \

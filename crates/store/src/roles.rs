@@ -65,9 +65,8 @@ fn role(text: &str) -> Result<Role, StoreError> {
 /// [`StoreError`] when the database does.
 pub async fn role_of(db: &Db, user: Uuid) -> Result<Role, StoreError> {
     let client = db.get().await?;
-    let text = client
-        .prepare_cached("SELECT role FROM users WHERE id = $1 AND locked_at IS NULL")
-        .await?;
+    let text =
+        client.prepare_cached("SELECT role FROM users WHERE id = $1 AND locked_at IS NULL").await?;
     let row = client.query_opt(&text, &[&user]).await?;
     row.map_or(Ok(Role::User), |row| role(row.get(0)))
 }

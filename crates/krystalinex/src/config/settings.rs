@@ -69,6 +69,36 @@ pub const SETTINGS: &[Setting] = &[
         "origins of other sites that may call the API, with commas between",
     ),
     setting("KX_TLS", Some("false"), "whether browsers reach the server over TLS"),
+    secret(
+        "KX_KEYS_SECRET",
+        "what API keys' secrets are encrypted with, 32 bytes or more; JWT_SECRET where it is not set",
+    ),
+    setting("KX_KEYS_WINDOW_MS", Some("5000"), "how far off a signed request's timestamp may be"),
+    setting(
+        "KX_WITHDRAWAL_ALLOW_LIST",
+        Some(""),
+        "required: money leaves to listed destinations alone; optional: each user chooses; required in production",
+    ),
+    setting(
+        "KX_WITHDRAWAL_COOLING_OFF_HOURS",
+        Some("24"),
+        "hours that a destination must have been listed",
+    ),
+    setting(
+        "KX_WITHDRAWAL_FREEZE_HOURS",
+        Some("24"),
+        "hours that nothing may leave after a change of what protects an account",
+    ),
+    setting(
+        "KX_WITHDRAWAL_LIMITS",
+        Some(""),
+        "what may leave in 24 hours, such as BTC=2,USD=50000; no limit for an asset that is not named",
+    ),
+    setting(
+        "KX_RATE_LIMITS",
+        Some(""),
+        "requests of one caller, such as anonymous=100,user=100,orders=2000,attempts=60,money=600; 0: no limit",
+    ),
     setting("KX_SNAPSHOT_COMMANDS", Some("250000"), "commands between two snapshots of the state"),
     setting("KX_BATCH_COMMANDS_MAX", Some("512"), "commands that one journal row takes at most"),
 ];

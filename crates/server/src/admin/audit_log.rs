@@ -105,14 +105,23 @@ pub(super) struct AuditQuery {
 impl AuditQuery {
     fn filter(&self) -> Result<AuditFilter, Problem> {
         if self.action.as_ref().is_some_and(|text| text.len() > 64 || text.contains('\0')) {
-            return Err(Problem::value("action", "action_invalid", "must be at most 64 bytes of text"));
+            return Err(Problem::value(
+                "action",
+                "action_invalid",
+                "must be at most 64 bytes of text",
+            ));
         }
         let level = self.level.as_deref();
         if level.is_some_and(|level| !matches!(level, "info" | "warn" | "error")) {
-            return Err(Problem::value("level", "unknown_value", "must be one of info, warn, error"));
+            return Err(Problem::value(
+                "level",
+                "unknown_value",
+                "must be one of info, warn, error",
+            ));
         }
         let user = self.user_id.as_deref().map(|text| {
-            Uuid::parse_str(text).map_err(|_| Problem::value("userId", "id_invalid", "must be a UUID"))
+            Uuid::parse_str(text)
+                .map_err(|_| Problem::value("userId", "id_invalid", "must be a UUID"))
         });
         let before = self.before_id.as_deref().map(|text| {
             text.parse().map_err(|_| Problem::value("beforeId", "id_invalid", "must be a row's id"))
@@ -130,8 +139,10 @@ impl AuditQuery {
 
 fn time(field: &str, text: Option<&str>) -> Result<Option<Time>, Problem> {
     let rule = "must be an RFC 3339 time in UTC";
-    text.map(|text| wire::time::parse(text).ok_or_else(|| Problem::value(field, "time_invalid", rule)))
-        .transpose()
+    text.map(|text| {
+        wire::time::parse(text).ok_or_else(|| Problem::value(field, "time_invalid", rule))
+    })
+    .transpose()
 }
 
 /// Shows the audit log, newest first.
@@ -169,7 +180,8 @@ pub(super) async fn export(
     // Who takes the log away is in the log.
     let logged = [entry(staff, &context, "admin.audit_export", None)];
     store::audit::append(&app.db, &logged).await.map_err(|error| unavailable(&error))?;
-    let export = Export { db: app.db.clone(), filter, left: ROWS_MAX, is_begun: false, _permit: permit };
+    let export =
+        Export { db: app.db.clone(), filter, left: ROWS_MAX, is_begun: false, _permit: permit };
     let stream = futures::stream::unfold(Some(export), |export| async {
         let mut export = export?;
         let (text, is_over) = export.next().await;
@@ -197,7 +209,14 @@ impl Export {
         let mut text = String::new();
         if !std::mem::replace(&mut self.is_begun, true) {
             text = csv::row([
-                "id", "createdAt", "level", "action", "userId", "address", "traceId", "detail",
+                "id",
+                "createdAt",
+                "level",
+                "action",
+                "userId",
+                "address",
+                "traceId",
+                "detail",
             ]);
         }
         let size = PAGE.min(self.left);
@@ -220,7 +239,14 @@ impl Export {
             let (address, trace) = (text_of(row.address), text_of(row.trace_id));
             let at = row.created_at.to_string();
             text.push_str(&csv::row([
-                id.as_str(), &at, &row.level, &row.action, &user, &address, &trace, &detail,
+                id.as_str(),
+                &at,
+                &row.level,
+                &row.action,
+                &user,
+                &address,
+                &trace,
+                &detail,
             ]));
         }
         (text, is_over)

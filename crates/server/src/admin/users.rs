@@ -206,7 +206,12 @@ fn check(change: Change) -> Result<(), Problem> {
 
 /// Tells the core, so that commands that are on their way are refused, too. Where this fails the user is locked out
 /// already, and the request may be repeated.
-async fn flag(app: &App, context: &Context, account: AccountId, locked: bool) -> Result<(), Problem> {
+async fn flag(
+    app: &App,
+    context: &Context,
+    account: AccountId,
+    locked: bool,
+) -> Result<(), Problem> {
     let flags = app.live.read(|state| state.account(account).map(|account| account.flags));
     let Some(flags) = flags.filter(|flags| flags.locked != locked) else { return Ok(()) };
     let ask = Ask {

@@ -132,7 +132,8 @@ pub(super) async fn approve(
     let reason = Reason::text(body)?;
     let (row, withdrawal) = find(&app, &id).await?;
     check_owner(&app, staff, &row).await?;
-    let step = Step { to: WithdrawalState::Approved, action: Action::ApproveWithdrawal { withdrawal } };
+    let step =
+        Step { to: WithdrawalState::Approved, action: Action::ApproveWithdrawal { withdrawal } };
     decide(&app, &context, staff, &key, row, step, reason.as_deref()).await
 }
 
@@ -191,8 +192,10 @@ async fn check_owner(app: &App, staff: Staff, row: &QueuedRow) -> Result<(), Pro
         return Err(Problem::refused(Reject::AccountLocked));
     }
     match owner.frozen_until {
-        Some(until) => Err(Problem::refused(Reject::WithdrawalFrozen)
-            .detail(format!("Nothing may leave this account until {}.", wire::time::format(until)))),
+        Some(until) => Err(Problem::refused(Reject::WithdrawalFrozen).detail(format!(
+            "Nothing may leave this account until {}.",
+            wire::time::format(until)
+        ))),
         None => Ok(()),
     }
 }

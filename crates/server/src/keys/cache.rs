@@ -82,7 +82,8 @@ impl Cache {
         };
         let mut all = self.keys.write();
         // Under the lock that notices take, too.
-        if self.listening.load(Ordering::Acquire) && self.notices.load(Ordering::Acquire) == before {
+        if self.listening.load(Ordering::Acquire) && self.notices.load(Ordering::Acquire) == before
+        {
             if all.len() >= KEYS_MAX {
                 all.clear();
             }
@@ -178,7 +179,8 @@ pub(super) fn write_uses(inner: Weak<Inner>) {
             if uses.is_empty() {
                 continue;
             }
-            let time = |at: Duration| Time::from_micros(u64::try_from(at.as_micros()).unwrap_or(u64::MAX));
+            let time =
+                |at: Duration| Time::from_micros(u64::try_from(at.as_micros()).unwrap_or(u64::MAX));
             let uses: Vec<Use> = uses
                 .into_iter()
                 .map(|(key, (address, at))| Use { key, address, at: time(at) })

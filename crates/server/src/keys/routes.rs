@@ -202,7 +202,8 @@ fn audit(
 pub(crate) fn label(text: Option<&str>) -> Result<&str, Problem> {
     let text = text.ok_or_else(|| Problem::value("label", "required", "is required"))?.trim();
     let odd = |c: char| {
-        c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
     if (1..=LABEL_BYTES_MAX).contains(&text.len()) && !text.chars().any(odd) {
         Ok(text)
@@ -224,7 +225,11 @@ fn scopes(names: Option<Vec<String>>) -> Result<Scopes, Problem> {
         bits |= scope.0;
     }
     if bits == 0 {
-        return Err(Problem::value("scopes", "required", "must name at least one of read, trade, withdraw"));
+        return Err(Problem::value(
+            "scopes",
+            "required",
+            "must name at least one of read, trade, withdraw",
+        ));
     }
     Ok(Scopes(bits))
 }

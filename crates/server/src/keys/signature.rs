@@ -26,7 +26,8 @@ pub(super) struct Signed<'a> {
 
 impl Signed<'_> {
     fn mac(&self, secret: &[u8]) -> Hmac<Sha256> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes keys of any length");
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes keys of any length");
         for line in [self.timestamp, self.method, self.target] {
             mac.update(line.as_bytes());
             mac.update(b"\n");
@@ -98,9 +99,15 @@ mod tests {
     /// The test vectors of docs/API-KEYS.md, made with openssl.
     #[test]
     fn the_test_vectors_are_right() {
-        assert_eq!(order().sign(SECRET), "4fc37b1692a35ae71cac090948447f35475bed9a3d0d7252415c22d339b6b116");
+        assert_eq!(
+            order().sign(SECRET),
+            "4fc37b1692a35ae71cac090948447f35475bed9a3d0d7252415c22d339b6b116"
+        );
         let keyed = Signed { idempotency_key: Some(b"order-1"), ..order() };
-        assert_eq!(keyed.sign(SECRET), "b915f26209324ddf6365597a7f4dcd42a0ab7ccdbd7277100cf8c9da45ebf8e7");
+        assert_eq!(
+            keyed.sign(SECRET),
+            "b915f26209324ddf6365597a7f4dcd42a0ab7ccdbd7277100cf8c9da45ebf8e7"
+        );
         let read = Signed {
             timestamp: "1790000000000",
             method: "GET",
@@ -108,7 +115,10 @@ mod tests {
             body: b"",
             idempotency_key: None,
         };
-        assert_eq!(read.sign(SECRET), "f50efe53bab0039e75b0c78670f131b388f46943d27ebbc2eb1e2465fb96f089");
+        assert_eq!(
+            read.sign(SECRET),
+            "f50efe53bab0039e75b0c78670f131b388f46943d27ebbc2eb1e2465fb96f089"
+        );
     }
 
     #[test]
@@ -132,7 +142,15 @@ mod tests {
     fn a_signature_has_one_spelling() {
         let text = order().sign(SECRET);
         assert_eq!(read(&text).map(|bytes| hex(&bytes)), Some(text.clone()));
-        for wrong in ["", "00", &text[1..], &format!("{text}0"), &text.to_uppercase(), &"g".repeat(64), &"é".repeat(32)] {
+        for wrong in [
+            "",
+            "00",
+            &text[1..],
+            &format!("{text}0"),
+            &text.to_uppercase(),
+            &"g".repeat(64),
+            &"é".repeat(32),
+        ] {
             assert_eq!(read(wrong), None, "{wrong}");
         }
     }

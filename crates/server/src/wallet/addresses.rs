@@ -171,7 +171,13 @@ pub(super) async fn remove(
     if !outgoing::remove_address(&app.db, principal.user, id).await.map_err(unavailable)? {
         return Err(Problem::new(Code::NotFound));
     }
-    audit(&app, &context, "wallet.address_removed", &principal, serde_json::json!({ "address": id }));
+    audit(
+        &app,
+        &context,
+        "wallet.address_removed",
+        &principal,
+        serde_json::json!({ "address": id }),
+    );
     Ok(StatusCode::NO_CONTENT)
 }
 

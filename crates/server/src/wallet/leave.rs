@@ -59,14 +59,20 @@ pub(super) async fn admit(
         Admission::Admitted => Ok(()),
         Admission::Locked => Err(Problem::refused(Reject::AccountLocked)),
         Admission::Differs => Err(Problem::new(Code::KeyReused)),
-        Admission::Frozen(until) => Err(Problem::refused(Reject::WithdrawalFrozen)
-            .detail(format!("Nothing may leave this account until {}.", wire::time::format(until)))),
-        Admission::Unlisted => Err(named(Code::DestinationUnlisted, leaving.way, "must be one of your listed ones")),
+        Admission::Frozen(until) => Err(Problem::refused(Reject::WithdrawalFrozen).detail(
+            format!("Nothing may leave this account until {}.", wire::time::format(until)),
+        )),
+        Admission::Unlisted => {
+            Err(named(Code::DestinationUnlisted, leaving.way, "must be one of your listed ones"))
+        }
         Admission::CoolingOff(until) => Err(cooling_off(leaving.way, until)),
         Admission::BeyondLimit(left) => {
             let left = wire::decimal::format_amount(config, left);
-            let rule = format!("must be at most what may still leave today, {left} {}", config.symbol);
-            Err(Problem::new(Code::WithdrawalLimit).with_error("amount", "withdrawal_limit", rule).nearest(left))
+            let rule =
+                format!("must be at most what may still leave today, {left} {}", config.symbol);
+            Err(Problem::new(Code::WithdrawalLimit)
+                .with_error("amount", "withdrawal_limit", rule)
+                .nearest(left))
         }
     }
 }

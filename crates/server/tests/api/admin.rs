@@ -33,7 +33,17 @@ fn roles_open_the_doors_that_they_say(world: &World) {
     let role = format!("{ADMIN}/users/{id}/role");
     let body = json!({ "role": "admin" });
     assert_eq!(operator.send("PUT", &role, &[], Some(&body)).problem(403), "role_missing");
-    assert_eq!(operator.send("PUT", &format!("{ADMIN}/users/{}/role", world.id_of(&operator)), &[], Some(&body)).problem(403), "role_missing");
+    assert_eq!(
+        operator
+            .send(
+                "PUT",
+                &format!("{ADMIN}/users/{}/role", world.id_of(&operator)),
+                &[],
+                Some(&body)
+            )
+            .problem(403),
+        "role_missing"
+    );
     // A role that is taken away is away with the next request.
     world.set_role(&support, "user");
     assert_eq!(support.get(&format!("{ADMIN}/audit")).problem(403), "role_missing");
@@ -52,9 +62,7 @@ fn an_operator_halts_and_resumes_a_market(world: &World) {
     let operator = world.staff("operator");
     let me = world.id_of(&operator);
     let user = world.funded("1000.00", "0");
-    let eth = |price: &str| {
-        json!({ "market": "ETH/USD", "side": "buy", "orderType": "limit", "price": price, "quantity": "0.01" })
-    };
+    let eth = |price: &str| json!({ "market": "ETH/USD", "side": "buy", "orderType": "limit", "price": price, "quantity": "0.01" });
     let order = user.order(&eth("2900.00")).expect(201);
     let halt = format!("{ADMIN}/markets/ETH-USD/halt");
     let reason = json!({ "reason": "=maintenance" });
@@ -72,9 +80,12 @@ fn an_operator_halts_and_resumes_a_market(world: &World) {
     user.delete("/api/v1/orders").expect(200);
     assert_eq!(
         world.audited("admin.market_halt", &me),
-        [json!({ "role": "operator", "reason": "=maintenance", "target": "ETH/USD", "before": "open", "after": "halted" })]
+        [
+            json!({ "role": "operator", "reason": "=maintenance", "target": "ETH/USD", "before": "open", "after": "halted" })
+        ]
     );
-    let list = operator.get(&format!("{ADMIN}/audit?action=admin.market_halt&userId={me}")).expect(200);
+    let list =
+        operator.get(&format!("{ADMIN}/audit?action=admin.market_halt&userId={me}")).expect(200);
     let row = &list["items"][0];
     assert_eq!((&row["address"], &row["traceId"]), (&json!("127.0.0.1"), &json!(&trace[3..35])));
     for symbol in ["NO-SUCH", "..%2F", "ETH-USD%00", "x"] {
@@ -98,10 +109,15 @@ fn withdrawals_are_decided_by_somebody_else(world: &World) {
     until("the queue shows them", || {
         let queue = operator.get(&format!("{ADMIN}/withdrawals?limit=500")).expect(200);
         let items = queue["items"].as_array().expect("items").clone();
-        [&first, &second, &third].iter().all(|id| items.iter().any(|item| item["id"] == id.as_str()))
+        [&first, &second, &third]
+            .iter()
+            .all(|id| items.iter().any(|item| item["id"] == id.as_str()))
     });
     let approved = decide(&first, "approve").expect(200);
-    assert_eq!((&approved["state"], &approved["destination"]), (&json!("approved"), &json!("bank")));
+    assert_eq!(
+        (&approved["state"], &approved["destination"]),
+        (&json!("approved"), &json!("bank"))
+    );
     assert_eq!((&approved["email"], &approved["amount"]), (&json!(user.email), &json!("10.00")));
     assert_eq!(decide(&first, "approve").problem(409), "withdrawal_state");
     assert_eq!(decide(&second, "reject").expect(200)["state"], "cancelled");
@@ -128,9 +144,13 @@ fn withdrawals_are_decided_by_somebody_else(world: &World) {
     }
     let audited = world.audited("admin.withdrawal_approve", &world.id_of(&operator));
     let done = json!({ "target": first, "before": "requested", "after": "approved" });
-    let is_done = |row: &Value| ["target", "before", "after"].iter().all(|name| row[name] == done[name]);
+    let is_done =
+        |row: &Value| ["target", "before", "after"].iter().all(|name| row[name] == done[name]);
     assert!(audited.iter().any(is_done), "{audited:?}");
-    assert_eq!(operator.get(&format!("{ADMIN}/withdrawals?state=nonsense")).problem(422), "value_invalid");
+    assert_eq!(
+        operator.get(&format!("{ADMIN}/withdrawals?state=nonsense")).problem(422),
+        "value_invalid"
+    );
 }
 
 fn a_locked_user_is_out_on_every_server(world: &World) {
@@ -151,13 +171,19 @@ fn a_locked_user_is_out_on_every_server(world: &World) {
         let ask = || key.sign("GET", "/api/v1/wallet/balances", None).send(user.address).status;
         until("the key has ended", || ask() == 401);
     }
-    let login = json!({ "email": user.email, "password": "correct horse battery", "refreshIn": "body" });
+    let login =
+        json!({ "email": user.email, "password": "correct horse battery", "refreshIn": "body" });
     assert_eq!(world.post("/api/v1/auth/login", &login).status, 401);
     let refresh = json!({ "refreshToken": user.refresh });
     assert_eq!(world.post("/api/v1/auth/refresh", &refresh).status, 401);
-    let flags = || world.live.read(|state| state.account(user.account).map(|account| account.flags.locked));
+    let flags =
+        || world.live.read(|state| state.account(user.account).map(|account| account.flags.locked));
     assert_eq!(flags(), Some(true));
-    assert_eq!(world.audited("admin.lock", &world.id_of(&operator)).len(), 1, "once for one change");
+    assert_eq!(
+        world.audited("admin.lock", &world.id_of(&operator)).len(),
+        1,
+        "once for one change"
+    );
     operator.post(&format!("{ADMIN}/users/{id}/unlock"), &json!({})).expect(200);
     assert_eq!(flags(), Some(false));
     let back = world.login(&user.email, &user.wallet);
@@ -174,7 +200,10 @@ fn a_locked_user_is_out_on_every_server(world: &World) {
     }
     let own = format!("{ADMIN}/users/{}/lock", world.id_of(&operator));
     assert_eq!(operator.post(&own, &json!({})).problem(403), "own_request");
-    assert_eq!(operator.post(&format!("{ADMIN}/users/x/lock"), &json!({})).problem(404), "not_found");
+    assert_eq!(
+        operator.post(&format!("{ADMIN}/users/x/lock"), &json!({})).problem(404),
+        "not_found"
+    );
 }
 
 fn admins_give_roles_and_one_is_left(world: &World) {
@@ -197,7 +226,10 @@ fn admins_give_roles_and_one_is_left(world: &World) {
     }
     let roles = admin.get(&format!("{ADMIN}/roles")).expect(200);
     let items = roles["items"].as_array().expect("items").clone();
-    assert!(items.iter().any(|item| item["id"] == id.as_str() && item["role"] == "admin"), "{roles}");
+    assert!(
+        items.iter().any(|item| item["id"] == id.as_str() && item["role"] == "admin"),
+        "{roles}"
+    );
     let audited = world.audited("admin.role", &me);
     assert_eq!((&audited[0]["before"], &audited[0]["after"]), (&json!("user"), &json!("support")));
     assert_eq!(audited[0]["target"], id.as_str());
@@ -239,17 +271,23 @@ fn the_audit_log_is_listed_and_exported(world: &World) {
         let reply = support.get(&format!("{ADMIN}/audit.csv?userId={me}"));
         assert_eq!(reply.status, 200, "{}", reply.text());
         assert_eq!(reply.header("content-type"), Some("text/csv; charset=utf-8"));
-        assert!(reply.header("content-disposition").is_some_and(|text| text.contains("attachment")));
+        assert!(
+            reply.header("content-disposition").is_some_and(|text| text.contains("attachment"))
+        );
         assert!(reply.text().contains("\"id\",\"createdAt\",\"level\""), "{}", reply.text());
         assert!(reply.text().contains("admin.audit_export"), "who takes the log away is in it");
     }
     let page = support.get(&format!("{ADMIN}/audit?userId={me}&limit=2&action=admin.")).expect(200);
     let next = page["nextBeforeId"].as_i64().expect("there are more");
-    let rest = support.get(&format!("{ADMIN}/audit?userId={me}&beforeId={next}&action=admin.")).expect(200);
+    let rest = support
+        .get(&format!("{ADMIN}/audit?userId={me}&beforeId={next}&action=admin."))
+        .expect(200);
     assert_eq!(rest["items"].as_array().map(Vec::len), Some(1), "{rest}");
     let newer = support.get(&format!("{ADMIN}/audit?from=2999-01-01T00:00:00Z")).expect(200);
     assert_eq!(newer["items"], json!([]));
-    for bad in ["level=x", "from=x", "until=yesterday", "userId=x", "beforeId=x", "limit=0", "action=%00"] {
+    for bad in
+        ["level=x", "from=x", "until=yesterday", "userId=x", "beforeId=x", "limit=0", "action=%00"]
+    {
         assert_eq!(support.get(&format!("{ADMIN}/audit?{bad}")).status, 422, "{bad}");
         if bad != "limit=0" {
             assert_eq!(support.get(&format!("{ADMIN}/audit.csv?{bad}")).status, 422, "{bad}");
@@ -257,7 +295,10 @@ fn the_audit_log_is_listed_and_exported(world: &World) {
     }
     let user = world.user();
     assert_eq!(user.get(&format!("{ADMIN}/audit.csv")).problem(403), "role_missing");
-    assert_eq!(http::send(world.address, "GET", &format!("{ADMIN}/audit.csv"), &[], None).status, 401);
+    assert_eq!(
+        http::send(world.address, "GET", &format!("{ADMIN}/audit.csv"), &[], None).status,
+        401
+    );
 }
 
 fn the_audit_log_is_chained(world: &World) {
@@ -273,7 +314,11 @@ fn the_audit_log_is_chained(world: &World) {
             let client = world.db.get().await.expect("the database answers");
             let text = "SELECT l.id FROM audit_log l JOIN audit_chain c ON c.audit_id = l.id \
                          WHERE l.action = 'admin.audit_export' AND l.user_id = $1::text::uuid";
-            client.query_opt(text, &[&me]).await.expect("it can be read").map(|row| row.get::<_, i64>(0))
+            client
+                .query_opt(text, &[&me])
+                .await
+                .expect("it can be read")
+                .map(|row| row.get::<_, i64>(0))
         })
     };
     until("the chain has come to the row", || last().is_some());

@@ -77,7 +77,8 @@ fn a_signed_request_is_carried_out_once(world: &World) {
     // The same at once: one of them is the first.
     let order = key.sign("POST", "/api/v1/orders", Some(&limit("buy", "46000.00", "0.001")));
     let statuses: Vec<u16> = thread::scope(|scope| {
-        let all: Vec<_> = (0..8).map(|_| scope.spawn(|| order.send(world.address).status)).collect();
+        let all: Vec<_> =
+            (0..8).map(|_| scope.spawn(|| order.send(world.address).status)).collect();
         all.into_iter().map(|one| one.join().expect("it is answered")).collect()
     });
     assert_eq!(statuses.iter().filter(|status| **status == 201).count(), 1, "{statuses:?}");
@@ -148,7 +149,11 @@ fn what_is_not_signed_right_is_refused(world: &World) {
         "key_invalid",
     );
     for missing in ["x-kx-key", "x-kx-timestamp", "x-kx-signature"] {
-        refused(missing, &|signed| signed.headers.retain(|(name, _)| name != missing), "key_invalid");
+        refused(
+            missing,
+            &|signed| signed.headers.retain(|(name, _)| name != missing),
+            "key_invalid",
+        );
     }
     refused(
         "twice",
@@ -198,7 +203,8 @@ fn a_revoked_key_ends_on_every_server(world: &World) {
 
 fn a_key_is_used_from_its_addresses_alone(world: &World) {
     let user = world.user();
-    let body = json!({ "label": "x", "scopes": ["read"], "addresses": ["192.0.2.0/24", "2001:db8::1"] });
+    let body =
+        json!({ "label": "x", "scopes": ["read"], "addresses": ["192.0.2.0/24", "2001:db8::1"] });
     let made = user.post(KEYS, &body).expect(201);
     assert_eq!(made["key"]["addresses"], json!(["192.0.2.0/24", "2001:db8::1/128"]));
     let key = Key::of(&user, &made);
@@ -289,7 +295,8 @@ fn the_table_of_routes_is_the_description(_: &World) {
     let described = described();
     for (method, path, locked) in &described {
         let access = access::of(method, path);
-        let access = access.unwrap_or_else(|| panic!("{method} {path} is not in the table of access"));
+        let access =
+            access.unwrap_or_else(|| panic!("{method} {path} is not in the table of access"));
         assert_eq!(*locked, access != Access::Public, "{method} {path}");
     }
     for (method, path, access) in access::TABLE {
@@ -308,7 +315,8 @@ fn every_route_takes_what_the_table_says(world: &World) {
         thing["id"].as_str().expect("an id").to_owned()
     };
     let names = ["read", "trade", "withdraw"];
-    let keys: Vec<(&str, Key)> = names.iter().map(|name| (*name, Key::new(&other, &[name]))).collect();
+    let keys: Vec<(&str, Key)> =
+        names.iter().map(|name| (*name, Key::new(&other, &[name]))).collect();
     let all = Key::new(&other, &names);
     let support = world.staff("support");
     let (before, mut count) = (world.digest(), 0);

@@ -294,7 +294,10 @@ fn bad_queries_and_paths_change_nothing(world: &World) {
         "/api/v1%2forders",
         "/api/v2/orders",
         "/.env",
-        "/api/v1/admin/users",
+        "/api/v1/admin",
+        "/api/v1/admin/",
+        "/api/v1/admin/users/",
+        "/api/v1//admin/users",
         &format!("/api/v1/orders/{id}/"),
     ] {
         check(path, &user.get(path), &[404]);

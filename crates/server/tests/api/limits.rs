@@ -41,11 +41,16 @@ fn sessions_and_keys_share_a_users_allowance(world: &World) {
     );
     assert_eq!(transfer(&second).status, 422);
     assert_eq!(key.post(TRANSFER, &body).status, 422);
-    assert_eq!(first.post("/api/v1/wallet/withdraw", &json!({})).status, 422, "another route of the class");
+    assert_eq!(
+        first.post("/api/v1/wallet/withdraw", &json!({})).status,
+        422,
+        "another route of the class"
+    );
     for refused in [transfer(&first), transfer(&second), key.post(TRANSFER, &body)] {
         assert_eq!(refused.problem(429), "too_many_requests");
         assert_eq!(refused.header("ratelimit-remaining"), Some("0"));
-        let wait: u32 = refused.header("retry-after").and_then(|text| text.parse().ok()).expect("seconds");
+        let wait: u32 =
+            refused.header("retry-after").and_then(|text| text.parse().ok()).expect("seconds");
         assert!((1..=15).contains(&wait), "{wait}");
         assert_eq!(refused.header("ratelimit-reset"), Some(wait.to_string().as_str()));
     }
@@ -89,7 +94,13 @@ fn no_spelling_of_a_path_is_another_route(world: &World) {
         assert_eq!(send("/api/v1/auth/login", &[headers]), 429, "{headers:?}");
     }
     // Other spellings lead nowhere at all.
-    for path in ["/API/v1/auth/login", "/api/v1/auth/Login", "/api/v1/auth/login/", "//api/v1/auth/login", "/api/v1/auth/./login"] {
+    for path in [
+        "/API/v1/auth/login",
+        "/api/v1/auth/Login",
+        "/api/v1/auth/login/",
+        "//api/v1/auth/login",
+        "/api/v1/auth/./login",
+    ] {
         assert_eq!(send(path, &[]), 404, "{path}");
     }
     assert!(matches!(send("/api/v1/auth/%6cogin", &[]), 404 | 429));
@@ -143,7 +154,8 @@ fn messages_count_over_all_connections(world: &World) {
     let mut limited = config();
     limited.rate_limits.messages_per_second_max = 1;
     let address = world.serve(limited);
-    let mut clients = [Client::connect(address), Client::connect(address), Client::connect(address)];
+    let mut clients =
+        [Client::connect(address), Client::connect(address), Client::connect(address)];
     // Few enough that no connection passes its own limit.
     for _ in 0..12 {
         for client in &mut clients {

@@ -66,7 +66,9 @@ impl Key {
         let hash = hex(&Sha256::digest(bytes.as_deref().unwrap_or_default()));
         let timestamp = at.to_string();
         let mut lines = vec![timestamp.as_str(), method, path, hash.as_str()];
-        lines.extend(headers.iter().filter(|(name, _)| *name == "idempotency-key").map(|(_, key)| *key));
+        lines.extend(
+            headers.iter().filter(|(name, _)| *name == "idempotency-key").map(|(_, key)| *key),
+        );
         let signature = self.signature(&lines);
         let mut all: Vec<(String, String)> =
             headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -101,7 +103,8 @@ impl Key {
 
 impl Signed {
     pub fn send(&self, address: SocketAddr) -> Reply {
-        let headers: Vec<_> = self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let headers: Vec<_> =
+            self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         http::send(address, &self.method, &self.path, &headers, self.body.as_deref())
     }
 }

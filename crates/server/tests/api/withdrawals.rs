@@ -13,11 +13,17 @@ use crate::world::{USD, User, World, config};
 
 pub const CASES: &[Case] = &[
     ("money_leaves_to_listed_destinations", money_leaves_to_listed_destinations),
-    ("a_user_chooses_to_send_to_listed_destinations", a_user_chooses_to_send_to_listed_destinations),
+    (
+        "a_user_chooses_to_send_to_listed_destinations",
+        a_user_chooses_to_send_to_listed_destinations,
+    ),
     ("a_key_sends_to_listed_destinations_alone", a_key_sends_to_listed_destinations_alone),
     ("a_frozen_account_lets_nothing_out", a_frozen_account_lets_nothing_out),
     ("two_servers_let_one_allowance_out_once", two_servers_let_one_allowance_out_once),
-    ("a_hundred_withdrawals_of_everything_succeed_once", a_hundred_withdrawals_of_everything_succeed_once),
+    (
+        "a_hundred_withdrawals_of_everything_succeed_once",
+        a_hundred_withdrawals_of_everything_succeed_once,
+    ),
     ("transfers_in_a_ring_lose_nothing", transfers_in_a_ring_lose_nothing),
     ("one_key_is_one_withdrawal", one_key_is_one_withdrawal),
     ("bad_destinations_are_not_listed", bad_destinations_are_not_listed),
@@ -72,7 +78,10 @@ fn money_leaves_to_listed_destinations(world: &World) {
     list(&user, "bank").expect(201);
     assert_eq!(withdraw(&user, "1.00", "bank").problem(422), "destination_cooling_off");
     let all = user.get(ADDRESSES).expect(200);
-    assert_eq!((&all["onlyListed"], all["items"].as_array().map(Vec::len)), (&json!(true), Some(2)));
+    assert_eq!(
+        (&all["onlyListed"], all["items"].as_array().map(Vec::len)),
+        (&json!(true), Some(2))
+    );
 }
 
 fn a_user_chooses_to_send_to_listed_destinations(world: &World) {
@@ -140,7 +149,10 @@ fn two_servers_let_one_allowance_out_once(world: &World) {
         let send = |number: usize| {
             let (user, to) = (at(number), other.wallet.clone());
             scope.spawn(move || match number % 4 {
-                3 => user.post(TRANSFER, &json!({ "asset": "USD", "amount": "10.00", "to": to })).status,
+                3 => {
+                    user.post(TRANSFER, &json!({ "asset": "USD", "amount": "10.00", "to": to }))
+                        .status
+                }
                 _ => withdraw(&user, "10.00", "bank").status,
             })
         };
@@ -156,7 +168,9 @@ fn two_servers_let_one_allowance_out_once(world: &World) {
     let mine = user.get(WITHDRAW).expect(200);
     let id = mine["items"][0]["id"].as_str().expect("there is one").to_owned();
     user.delete(&format!("{WITHDRAW}/{id}")).expect(200);
-    until("the projections show what was given back", || withdraw(&at(1), "10.00", "bank").status == 201);
+    until("the projections show what was given back", || {
+        withdraw(&at(1), "10.00", "bank").status == 201
+    });
     assert_eq!(withdraw(&at(0), "0.01", "bank").problem(422), "withdrawal_limit");
     // Another asset has no limit here; another user has an own one.
     let unlimited = world.funded("50.00", "0");
@@ -249,5 +263,8 @@ fn bad_destinations_are_not_listed(world: &World) {
     let path = format!("{ADDRESSES}/{}", listed["id"].as_str().expect("an id"));
     assert_eq!(user.delete(&path).problem(404), "not_found", "another's");
     assert_eq!(user.get(ADDRESSES).expect(200)["items"], json!([]));
-    assert_eq!(owner.get(ADDRESSES).expect(200)["coolingOffSeconds"], Duration::from_secs(86_400).as_secs());
+    assert_eq!(
+        owner.get(ADDRESSES).expect(200)["coolingOffSeconds"],
+        Duration::from_secs(86_400).as_secs()
+    );
 }

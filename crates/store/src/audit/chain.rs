@@ -53,7 +53,8 @@ pub async fn extend(db: &Db) -> Result<Option<usize>, StoreError> {
     let head = transaction
         .query_opt("SELECT position, hash FROM audit_chain ORDER BY position DESC LIMIT 1", &[])
         .await?;
-    let (mut position, mut previous) = head.map_or((0_i64, FIRST.to_vec()), |row| (row.get(0), row.get(1)));
+    let (mut position, mut previous) =
+        head.map_or((0_i64, FIRST.to_vec()), |row| (row.get(0), row.get(1)));
     let rows = transaction
         .query(
             concat!(
