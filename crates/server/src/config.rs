@@ -157,9 +157,11 @@ pub struct PasswordCost {
 }
 
 impl Default for PasswordCost {
-    /// OWASP's first choice for argon2id: 19 MiB, two passes, one lane.
+    /// OWASP's first choice for argon2id: 19 MiB, two passes, one lane; on half of the processors, so that logins leave the
+    /// other half to orders.
     fn default() -> Self {
-        Self { memory_kib: 19_456, passes: 2, parallel_max: 2 }
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self { memory_kib: 19_456, passes: 2, parallel_max: (processors / 2).max(1) }
     }
 }
 
@@ -174,6 +176,14 @@ pub struct ServerConfig {
     pub simulated_prices: bool,
     /// The signing key of access tokens.
     pub jwt_secret: JwtSecret,
+    /// The signing key before this one, which is still taken.
+    pub jwt_secret_previous: Option<JwtSecret>,
+    /// The key that secrets in the database are sealed with; from the signing key where there is none.
+    pub data_key: Option<JwtSecret>,
+    /// Where people reach this exchange, for links in mail; without one, mail has no links.
+    pub public_url: Option<String>,
+    /// How long a change of security settings freezes withdrawals.
+    pub withdrawal_freeze: Duration,
     /// Whether browsers reach it over TLS, so that cookies may be marked so.
     pub tls: bool,
     /// Addresses whose `X-Forwarded-For` is believed.
@@ -212,6 +222,10 @@ impl ServerConfig {
             mode: Mode::Development,
             simulated_prices: false,
             jwt_secret,
+            jwt_secret_previous: None,
+            data_key: None,
+            public_url: None,
+            withdrawal_freeze: Duration::from_secs(24 * 60 * 60),
             tls: false,
             trusted_proxies: Vec::new(),
             cors_origins: Vec::new(),

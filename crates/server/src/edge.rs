@@ -230,6 +230,7 @@ fn class(method: &Method, route: &str) -> Option<Class> {
         "/health" | "/ready" | "/metrics" | "/api/health/trading" => None,
         "/api/v1/orders" | "/api/v1/orders/{id}" if *method != Method::GET => Some(Class::Orders),
         "/api/v1/auth/me" | "/api/v1/auth/logout" => Some(Class::General),
+        "/api/v1/auth/sessions" | "/api/v1/auth/sessions/{id}" => Some(Class::General),
         _ if route.starts_with("/api/v1/auth/") => Some(Class::Attempts),
         _ => Some(Class::General),
     }

@@ -3,6 +3,7 @@
 //! Invariant: a server decides nothing about money. It checks form and asks the sequencer; what it answers is rendered
 //! from the journal. Anything it keeps in memory may be lost with it.
 
+mod account;
 pub mod app;
 mod audit;
 pub mod auth;
@@ -24,6 +25,7 @@ mod public;
 mod serve;
 mod sweep;
 pub mod token;
+mod vault;
 mod wallet;
 pub mod ws;
 
@@ -41,6 +43,7 @@ fn described() -> OpenApiRouter<App> {
     use utoipa::OpenApi as _;
     OpenApiRouter::with_openapi(openapi::Api::openapi())
         .merge(auth::routes())
+        .merge(account::routes())
         .merge(wallet::routes())
         .merge(orders::routes())
         .merge(convert::routes())

@@ -24,6 +24,7 @@ use crate::problem::{Broken, ProblemBody};
     ),
     tags(
         (name = "Auth", description = "Register, log in, stay logged in"),
+        (name = "Account", description = "Profile, e-mail address, data export, closing"),
         (name = "Wallet", description = "Balances, and money in, out and across"),
         (name = "Orders", description = "Place, see, change and cancel orders; fills"),
         (name = "Markets", description = "What everybody can see"),

@@ -3,7 +3,7 @@
 //! Invariant: every movement is a command of the journal. A key on these routes holds for ever.
 
 mod money;
-mod withdraw;
+pub(crate) mod withdraw;
 
 use axum::Json as Out;
 use axum::extract::State;
@@ -92,7 +92,7 @@ pub(crate) struct Transaction {
 }
 
 impl Transaction {
-    fn of(assets: &[AssetConfig], row: &MoneyRow) -> Result<Self, Problem> {
+    pub(crate) fn of(assets: &[AssetConfig], row: &MoneyRow) -> Result<Self, Problem> {
         let asset = config(assets, row.asset)?;
         Ok(Self {
             id: row.id,

@@ -5,6 +5,7 @@
 
 pub mod audit;
 pub mod cluster;
+pub mod credentials;
 mod db;
 mod error;
 pub mod journal;
@@ -12,10 +13,12 @@ pub mod lookup;
 pub mod market_data;
 pub mod migrate;
 mod numbers;
+pub mod outbox;
 pub mod projections;
 pub mod sessions;
 pub mod snapshots;
 pub mod suspects;
+pub mod two_factor;
 pub mod users;
 
 pub use db::{Connection, Db, DbConfig, Secret};

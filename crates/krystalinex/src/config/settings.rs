@@ -35,6 +35,29 @@ pub const SETTINGS: &[Setting] = &[
         "JWT_SECRET",
         "signing key of access tokens, 32 bytes or more; `up` makes one, but not in production",
     ),
+    secret(
+        "JWT_SECRET_PREVIOUS",
+        "the key before JWT_SECRET: what it has signed or sealed is still taken while keys change",
+    ),
+    secret(
+        "KX_DATA_KEY",
+        "key that secrets in the database are sealed with, 32 bytes or more; from JWT_SECRET where it is not set",
+    ),
+    secret(
+        "SMTP_URL",
+        "where mail goes, smtp://user:password@host:port or smtps://…; the development inbox where it is not set",
+    ),
+    setting("KX_MAIL_FROM", Some("KrystalineX <no-reply@krystalinex.local>"), "the sender of mail"),
+    setting(
+        "KX_PUBLIC_URL",
+        None,
+        "where people reach this exchange, for links in mail; without it mail has no links",
+    ),
+    setting(
+        "KX_WITHDRAWAL_FREEZE_HOURS",
+        Some("24"),
+        "how long a change of security settings freezes withdrawals, in hours",
+    ),
     setting(
         "DB_HOST",
         Some("localhost"),

@@ -4,16 +4,19 @@
 
 #![expect(unreachable_pub, reason = "nothing of a test is reached from elsewhere")]
 
+mod accounts;
 mod auth;
 mod authorization;
 mod bad_inputs;
 mod convert;
 mod edge;
 mod http;
+mod mail;
 mod market_data;
 mod openapi;
 mod orders;
 mod pending;
+mod two_factor;
 mod wallet;
 mod world;
 mod ws;
@@ -31,6 +34,9 @@ fn main() -> ExitCode {
     let all = [
         openapi::CASES,
         auth::CASES,
+        accounts::CASES,
+        two_factor::CASES,
+        mail::CASES,
         authorization::CASES,
         orders::CASES,
         pending::CASES,
