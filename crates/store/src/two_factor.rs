@@ -375,7 +375,7 @@ pub async fn sealed_otherwise(
     let rows = client
         .query(
             "SELECT user_id, secret FROM two_factor \
-              WHERE secret IS NOT NULL AND substring(secret FOR length($1)) <> $1 AND user_id > $2 \
+              WHERE secret IS NOT NULL AND substring(secret FOR length($1::bytea)) <> $1::bytea AND user_id > $2 \
               ORDER BY user_id LIMIT $3",
             &[&key_id, &after, &rows_max],
         )

@@ -29,6 +29,7 @@ use crate::token::Principal;
 
 /// How long an enrolment waits for its first code.
 const ENROLMENT_LIFETIME: Duration = Duration::from_secs(15 * 60);
+const RESEAL_RETRY: Duration = Duration::from_secs(10);
 
 /// How the second factor stands.
 #[derive(Serialize, ToSchema)]
@@ -216,13 +217,15 @@ pub(crate) fn reseal(app: &App) {
     let inner = app.downgrade();
     tokio::spawn(async move {
         let mut after = Uuid::nil();
-        while let Some(inner) = inner.upgrade() {
-            let (db, vault) = (&inner.db, &inner.vault);
+        while let Some(strong) = inner.upgrade() {
+            let (db, vault) = (&strong.db, &strong.vault);
             let rows = match two_factor::sealed_otherwise(db, vault.key_id(), after, 100).await {
                 Ok(rows) => rows,
                 Err(error) => {
                     tracing::warn!(error = %chain(&error), "cannot look for old seals now");
-                    break;
+                    drop(strong);
+                    tokio::time::sleep(RESEAL_RETRY).await;
+                    continue;
                 }
             };
             let Some((last, _)) = rows.last() else { break };
