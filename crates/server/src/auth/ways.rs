@@ -89,7 +89,13 @@ impl Attempt {
         let allowance = Allowance { count, period: PERIOD };
         let address = Caller::address(context.address);
         let of_address = Allowance { count: count.saturating_mul(ADDRESS_FACTOR), period: PERIOD };
-        let looked = app.limiter.look(address, Class::Failures, of_address);
+        // Whoever shares an address with others must not be kept out by their failures either.
+        let looked = match way {
+            Way::Device(_) => None,
+            Way::Address | Way::Unknown => {
+                Some(app.limiter.look(address, Class::Failures, of_address))
+            }
+        };
         // A NUL is in no e-mail address, so no account is another's way.
         let key = match way {
             Way::Device(id) => format!("{account}\0device\0{id}"),
@@ -98,10 +104,9 @@ impl Attempt {
         };
         let caller = app.limiter.email(&key);
         // Taken before it is known whether it fails: attempts at once must not all find one left.
-        let left = if looked.allowed {
-            app.limiter.take(caller, Class::Failures, allowance)
-        } else {
-            looked
+        let left = match looked {
+            Some(looked) if !looked.allowed => looked,
+            _ => app.limiter.take(caller, Class::Failures, allowance),
         };
         if left.allowed {
             Ok(Self { account: Some((caller, allowance)), address: Some((address, of_address)) })

@@ -286,6 +286,9 @@ fn failures_are_limited_per_address(world: &World) {
     let mut limited = config();
     limited.rate_limits.account_failures_max = 2;
     let address = world.serve(limited);
+    let user = world.user();
+    let mut good = json!({ "email": user.email, "password": PASSWORD, "refreshIn": "body" });
+    let first = post(address, "/api/v1/auth/login", &[], &good).expect(200);
     // One address sprays one password over many accounts.
     let statuses: Vec<u16> = (0..14)
         .map(|at| {
@@ -298,6 +301,11 @@ fn failures_are_limited_per_address(world: &World) {
         .collect();
     assert_eq!(statuses[..10], [401; 10]);
     assert_eq!(statuses[10..], [429; 4]);
+    // Whoever shares that address waits too, unless the account knows the device.
+    let refused = post(address, "/api/v1/auth/login", &[], &good);
+    assert_eq!(refused.problem(429), "too_many_attempts");
+    good["deviceToken"] = first["deviceToken"].clone();
+    post(address, "/api/v1/auth/login", &[], &good).expect(200);
 }
 
 fn a_password_is_hashed_anew(world: &World) {
