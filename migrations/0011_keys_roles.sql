@@ -1,9 +1,5 @@
 -- API keys, what may leave an account, roles, and the audit log's hash chain: ordinary rows, no part of the journal.
 
--- Also in the migration of accounts, whichever runs first.
-ALTER TABLE users ADD COLUMN IF NOT EXISTS withdrawals_frozen_until timestamptz;
-CREATE TABLE IF NOT EXISTS two_factor (user_id uuid PRIMARY KEY REFERENCES users ON DELETE CASCADE, secret bytea, confirmed_at timestamptz);
-
 ALTER TABLE users
     ADD COLUMN role text NOT NULL DEFAULT 'user'
         CONSTRAINT users_role CHECK (role IN ('user', 'support', 'operator', 'admin')),

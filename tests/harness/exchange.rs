@@ -74,6 +74,8 @@ fn clean(command: &mut Command) {
         "INBOX_PORT",
         "NODE_ENV",
         "JWT_SECRET",
+        "JWT_SECRET_PREVIOUS",
+        "SMTP_URL",
         "RABBITMQ_URL",
         "DATABASE_URL",
         "CI",

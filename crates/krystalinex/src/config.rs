@@ -3,6 +3,7 @@
 //! Invariant: every fault is found before anything is started, all of them are reported at once, each naming its setting, and
 //! no secret is ever part of a message.
 
+mod accounts;
 mod protection;
 mod settings;
 #[cfg(test)]
@@ -12,7 +13,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use server::mail::smtp::SmtpUrl;
 use server::{JwtSecret, Mode};
 use store::{DbConfig, Secret};
 use telemetry::LogFormat;
@@ -58,6 +61,18 @@ pub struct Config {
     pub inbox_port: (u16, bool),
     /// The signing key; `None`: `up` makes one.
     pub jwt_secret: Option<JwtSecret>,
+    /// The signing key before this one.
+    pub jwt_secret_previous: Option<JwtSecret>,
+    /// The key that secrets in the database are sealed with.
+    pub data_key: Option<JwtSecret>,
+    /// Where mail goes; `None`: to the development inbox.
+    pub smtp_url: Option<SmtpUrl>,
+    /// The sender of mail.
+    pub mail_from: String,
+    /// Where people reach this exchange.
+    pub public_url: Option<String>,
+    /// How long a change of security settings freezes withdrawals.
+    pub withdrawal_freeze: Duration,
     /// The database.
     pub database: Database,
     /// The broker; `None`: the queue is inside the process.
@@ -285,6 +300,8 @@ fn build(
     });
     let jwt_secret = jwt_secret(role, mode, &mut reader);
     let database = database(role, &data_dir, &mut reader);
+    let jwt_secret_previous = accounts::key("JWT_SECRET_PREVIOUS", &mut reader);
+    let data_key = accounts::key("KX_DATA_KEY", &mut reader);
     let config = Config {
         mode,
         listen: reader.read("KX_LISTEN", "an IP address", ip).unwrap_or(IpAddr::from([0, 0, 0, 0])),
@@ -292,6 +309,12 @@ fn build(
         processor_port: reader.port("PROCESSOR_PORT"),
         inbox_port: (reader.port("INBOX_PORT"), reader.is_given("INBOX_PORT")),
         jwt_secret,
+        jwt_secret_previous,
+        data_key,
+        smtp_url: accounts::smtp_url(&mut reader),
+        mail_from: accounts::mail_from(&mut reader),
+        public_url: accounts::public_url(&mut reader),
+        withdrawal_freeze: accounts::withdrawal_freeze(&mut reader),
         database,
         rabbitmq_url: rabbitmq_url(role, &mut reader),
         data_dir,
@@ -309,7 +332,7 @@ fn build(
             origin,
         ),
         tls: reader.read("KX_TLS", "true or false", flag).unwrap_or_default(),
-        protection: Protection::read(role, mode, &mut reader),
+        protection: Protection::read(mode, &mut reader),
         snapshot_commands: reader
             .read("KX_SNAPSHOT_COMMANDS", "a whole number above 0", positive)
             .unwrap_or(1),

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use processor::{Genesis, Status};
-use server::mail::Inbox;
+use server::mail::smtp::Smtp;
+use server::mail::{Inbox, Mailer};
 use server::{App, JwtSecret, Mode, Parts, ServerConfig, SystemClock};
 use store::cluster::{Cluster, ClusterError, Options};
 use store::{Db, DbConfig};
@@ -114,6 +115,12 @@ impl Listeners {
         let server = server::bind(config.server_address()).await?.into_std()?;
         let processor = server::bind(config.processor_address()).await?;
         let (port, asked_for) = config.inbox_port;
+        if config.smtp_url.is_some() {
+            return Ok(Self { server, processor, inbox: None });
+        }
+        if config.mode == Mode::Production {
+            tracing::warn!("SMTP_URL is not set: mail stays in the development inbox");
+        }
         // The inbox has other people's verification codes: it is for this machine alone.
         let inbox = match server::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await {
             Ok(listener) => Some(listener),
@@ -165,6 +172,10 @@ impl Up {
         server_config.trusted_proxies.clone_from(&config.trusted_proxies);
         server_config.cors_origins.clone_from(&config.cors_origins);
         config.protection.apply(&mut server_config);
+        server_config.jwt_secret_previous.clone_from(&config.jwt_secret_previous);
+        server_config.data_key.clone_from(&config.data_key);
+        server_config.public_url.clone_from(&config.public_url);
+        server_config.withdrawal_freeze = config.withdrawal_freeze;
         Self {
             config,
             markets,
@@ -280,12 +291,16 @@ impl Up {
                 server::serve_router(listener, router, &config, stop.cancelled()).await;
             }));
         }
+        let mailer: Arc<dyn Mailer> = match &self.config.smtp_url {
+            Some(url) => Arc::new(Smtp::new(url, &self.config.mail_from)?),
+            None => Arc::new(inbox),
+        };
         let app = App::new(Parts {
             config: self.server_config.clone(),
             db,
             live: sender.live,
             publisher: sender.publisher,
-            mailer: Arc::new(inbox),
+            mailer,
             clock: Arc::new(SystemClock),
         });
         let listener = TcpListener::from_std(self.server_listener.try_clone()?)?;

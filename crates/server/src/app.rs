@@ -18,9 +18,16 @@ use crate::health::Pulse;
 use crate::keys::ApiKeys;
 use crate::limits::Limiter;
 use crate::mail::Mailer;
+use crate::mail::delivery::Delivery;
 use crate::market_data::MarketData;
 use crate::token::{BadToken, Tokens};
+use crate::vault::Vault;
 use crate::ws::Places;
+
+/// Requests that are worked on after they were answered, at once.
+const LATER_MAX: usize = 64;
+/// Exports of one server at once.
+const EXPORTS_MAX: usize = 4;
 
 /// The shell's clock: only sessions, tokens and codes go by it; orders go by journal time.
 pub trait Clock: Send + Sync {
@@ -95,6 +102,11 @@ pub struct Inner {
     pub(crate) keys: ApiKeys,
     pub(crate) gates: Gates,
     pub(crate) audit: Audit,
+    pub(crate) vault: Vault,
+    pub(crate) delivery: Delivery,
+    /// Answers that are worked on after they were given, and exports, are few at a time.
+    pub(crate) later: Arc<Semaphore>,
+    pub(crate) exports: Arc<Semaphore>,
     pub(crate) pulse: Pulse,
     draining: watch::Sender<bool>,
 }
@@ -112,11 +124,18 @@ impl App {
     /// a tokio runtime.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let tokens = Tokens::new(&parts.config.jwt_secret);
+        let config = &parts.config;
+        let tokens = Tokens::with_previous(&config.jwt_secret, config.jwt_secret_previous.as_ref());
+        let signing = std::iter::once(&config.jwt_secret).chain(&config.jwt_secret_previous);
+        let vault = Vault::new(config.data_key.iter().chain(signing));
         let passwords = Passwords::new(parts.config.password_cost);
         let app = Self(Arc::new(Inner {
             tokens,
             passwords,
+            vault,
+            delivery: Delivery::default(),
+            later: Arc::new(Semaphore::new(LATER_MAX)),
+            exports: Arc::new(Semaphore::new(EXPORTS_MAX)),
             market_data: MarketData::start(&parts.live, &parts.db),
             places: Places::default(),
             revoked: Revoked::default(),
@@ -138,6 +157,8 @@ impl App {
         crate::sweep::start(&app);
         crate::keys::start(&app);
         crate::audit::chain(&app);
+        crate::mail::delivery::start(&app);
+        crate::auth::two_factor::reseal(&app);
         app
     }
 

@@ -168,15 +168,13 @@ impl FromStr for RateLimits {
 /// How signed requests are taken.
 #[derive(Clone, Debug)]
 pub struct KeyRules {
-    /// What keys' secrets are encrypted with; the signing key of access tokens where it is not set.
-    pub secret: Option<JwtSecret>,
     /// How far off a request's timestamp may be, either way.
     pub window: Duration,
 }
 
 impl Default for KeyRules {
     fn default() -> Self {
-        Self { secret: None, window: Duration::from_secs(5) }
+        Self { window: Duration::from_secs(5) }
     }
 }
 
@@ -187,8 +185,6 @@ pub struct WithdrawalRules {
     pub must_be_listed: bool,
     /// How long a destination must have been listed.
     pub cooling_off: Duration,
-    /// How long nothing may leave after a change of what protects it.
-    pub freeze: Duration,
     /// What may leave in 24 hours: assets with decimals. An asset that is not named has no limit.
     pub daily_max: Vec<(String, String)>,
 }
@@ -196,7 +192,7 @@ pub struct WithdrawalRules {
 impl Default for WithdrawalRules {
     fn default() -> Self {
         const DAY: Duration = Duration::from_secs(86_400);
-        Self { must_be_listed: false, cooling_off: DAY, freeze: DAY, daily_max: Vec::new() }
+        Self { must_be_listed: false, cooling_off: DAY, daily_max: Vec::new() }
     }
 }
 
@@ -212,9 +208,11 @@ pub struct PasswordCost {
 }
 
 impl Default for PasswordCost {
-    /// OWASP's first choice for argon2id: 19 MiB, two passes, one lane.
+    /// OWASP's first choice for argon2id: 19 MiB, two passes, one lane; on half of the processors, so that logins leave the
+    /// other half to orders.
     fn default() -> Self {
-        Self { memory_kib: 19_456, passes: 2, parallel_max: 2 }
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self { memory_kib: 19_456, passes: 2, parallel_max: (processors / 2).max(1) }
     }
 }
 
@@ -229,6 +227,14 @@ pub struct ServerConfig {
     pub simulated_prices: bool,
     /// The signing key of access tokens.
     pub jwt_secret: JwtSecret,
+    /// The signing key before this one, which is still taken.
+    pub jwt_secret_previous: Option<JwtSecret>,
+    /// The key that secrets in the database are sealed with; from the signing key where there is none.
+    pub data_key: Option<JwtSecret>,
+    /// Where people reach this exchange, for links in mail; without one, mail has no links.
+    pub public_url: Option<String>,
+    /// How long a change of security settings freezes withdrawals.
+    pub withdrawal_freeze: Duration,
     /// Whether browsers reach it over TLS, so that cookies may be marked so.
     pub tls: bool,
     /// Addresses whose `X-Forwarded-For` is believed.
@@ -271,6 +277,10 @@ impl ServerConfig {
             mode: Mode::Development,
             simulated_prices: false,
             jwt_secret,
+            jwt_secret_previous: None,
+            data_key: None,
+            public_url: None,
+            withdrawal_freeze: Duration::from_secs(24 * 60 * 60),
             tls: false,
             trusted_proxies: Vec::new(),
             cors_origins: Vec::new(),

@@ -9,7 +9,6 @@ mod network;
 mod replay;
 mod routes;
 mod signature;
-mod vault;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -30,7 +29,6 @@ use crate::token::Principal;
 use cache::{Cache, Key};
 use replay::{Replays, Seen};
 use signature::Signed;
-use vault::Vault;
 
 pub(crate) use routes::{label, routes};
 
@@ -86,7 +84,6 @@ pub(crate) struct RequestSignature(pub(crate) Arc<str>);
 pub(crate) struct ApiKeys {
     cache: Cache,
     replays: Replays,
-    vault: Vault,
     window: Duration,
     /// Signatures from before this server began, in milliseconds since 1970, are refused: it does not know them.
     begun: u64,
@@ -94,15 +91,18 @@ pub(crate) struct ApiKeys {
 
 impl ApiKeys {
     pub(crate) fn new(config: &ServerConfig, now: Duration) -> Self {
-        let own = config.keys.secret.as_ref().unwrap_or(&config.jwt_secret);
         Self {
             cache: Cache::default(),
             replays: Replays::new(config.keys.window),
-            vault: Vault::new([own.bytes()]),
             window: config.keys.window,
             begun: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
         }
     }
+}
+
+/// What a key's secret is sealed for, in [`crate::vault`]: it opens for this key of this user alone.
+fn purpose(user: Uuid) -> String {
+    format!("secret of an API key of {user}")
 }
 
 /// Hears of ended keys, and writes last uses, for as long as the application lives.

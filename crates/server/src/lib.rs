@@ -4,6 +4,7 @@
 //! from the journal. Anything it keeps in memory may be lost with it.
 
 pub mod access;
+mod account;
 mod admin;
 pub mod app;
 mod audit;
@@ -28,6 +29,7 @@ mod rates;
 mod serve;
 mod sweep;
 pub mod token;
+mod vault;
 mod wallet;
 pub mod ws;
 
@@ -48,6 +50,7 @@ fn described() -> OpenApiRouter<App> {
     use utoipa::OpenApi as _;
     OpenApiRouter::with_openapi(openapi::Api::openapi())
         .merge(auth::routes())
+        .merge(account::routes())
         .merge(keys::routes())
         .merge(wallet::routes())
         .merge(orders::routes())

@@ -27,6 +27,7 @@ use crate::problem::{Broken, ProblemBody};
     ),
     tags(
         (name = "Auth", description = "Register, log in, stay logged in"),
+        (name = "Account", description = "Profile, e-mail address, data export, closing"),
         (name = "Keys", description = "Keys that sign requests of programs"),
         (name = "Wallet", description = "Balances, and money in, out and across"),
         (name = "Orders", description = "Place, see, change and cancel orders; fills"),

@@ -72,6 +72,10 @@ codes! {
     OwnRequest = FORBIDDEN, "own_request", "Somebody else must decide this.";
     RoleAbove = FORBIDDEN, "role_above", "Only who stands above this user may do this.";
     RefreshInvalid = UNAUTHORIZED, "refresh_invalid", "The refresh token is unknown, used or expired.";
+    SecondFactorRequired = UNAUTHORIZED, "second_factor_required", "A code of your second factor is needed too.";
+    SecondFactorInvalid = UNAUTHORIZED, "second_factor_invalid", "The code of the second factor is wrong, or was used.";
+    SecondStepInvalid = UNAUTHORIZED, "second_step_invalid", "This login is over: begin it anew.";
+    ResetInvalid = UNAUTHORIZED, "reset_invalid", "The reset token is unknown, used or expired.";
     CodeInvalid = UNPROCESSABLE_ENTITY, "code_invalid", "The verification code is wrong, used or expired.";
     NotVerified = FORBIDDEN, "not_verified", "The e-mail address has not been verified.";
     OriginForbidden = FORBIDDEN, "origin_forbidden", "Cookies are not taken from another site.";
@@ -81,6 +85,7 @@ codes! {
     EmailTaken = CONFLICT, "email_taken", "There is an account with this e-mail address.";
     AddressKnown = CONFLICT, "address_known", "The destination is listed already.";
     LastAdmin = CONFLICT, "last_admin", "Nobody would be left to give roles.";
+    TwoFactorState = CONFLICT, "two_factor_state", "The second factor is not in a state that allows this.";
     InProgress = CONFLICT, "in_progress", "The first request with this key is still being carried out.";
     OtherJournal = CONFLICT, "other_journal", "The sequence is one of another journal: read again without it.";
     BodyTooLarge = PAYLOAD_TOO_LARGE, "body_too_large", "The body is larger than 64 KiB.";

@@ -96,6 +96,7 @@ fn class(method: &Method, route: &str) -> Option<Class> {
         {
             Some(Class::PrivateReads)
         }
+        "/api/v1/auth/sessions" | "/api/v1/auth/sessions/{id}" => Some(Class::PrivateReads),
         _ if route.starts_with("/api/v1/auth/") => Some(Class::Attempts),
         _ if route.starts_with("/api/v1/wallet/") && !reads => Some(Class::Money),
         _ => match access::of(method.as_str(), route) {

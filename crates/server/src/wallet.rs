@@ -5,7 +5,7 @@
 mod addresses;
 mod leave;
 mod money;
-mod withdraw;
+pub(crate) mod withdraw;
 
 use axum::Json as Out;
 use axum::extract::State;
@@ -96,7 +96,7 @@ pub(crate) struct Transaction {
 }
 
 impl Transaction {
-    fn of(assets: &[AssetConfig], row: &MoneyRow) -> Result<Self, Problem> {
+    pub(crate) fn of(assets: &[AssetConfig], row: &MoneyRow) -> Result<Self, Problem> {
         let asset = config(assets, row.asset)?;
         Ok(Self {
             id: row.id,

@@ -221,6 +221,22 @@ pub async fn revoke_all(
     Ok(ended.len())
 }
 
+/// Puts a secret that was sealed anew in the place of the old one.
+///
+/// # Errors
+///
+/// [`StoreError`] when the database does.
+pub async fn reseal(db: &Db, id: Uuid, old: &[u8], new: &[u8]) -> Result<(), StoreError> {
+    let client = db.get().await?;
+    client
+        .execute(
+            "UPDATE api_keys SET secret_sealed = $3 WHERE id = $1 AND secret_sealed = $2",
+            &[&id, &old, &new],
+        )
+        .await?;
+    Ok(())
+}
+
 /// A key's last use.
 #[derive(Clone, Copy, Debug)]
 pub struct Use {

@@ -6,6 +6,7 @@
 pub mod admin;
 pub mod audit;
 pub mod cluster;
+pub mod credentials;
 mod db;
 mod error;
 pub mod journal;
@@ -15,12 +16,14 @@ pub mod market_data;
 pub mod migrate;
 mod notices;
 mod numbers;
+pub mod outbox;
 pub mod outgoing;
 pub mod projections;
 pub mod roles;
 pub mod sessions;
 pub mod snapshots;
 pub mod suspects;
+pub mod two_factor;
 pub mod users;
 
 pub use db::{Connection, Db, DbConfig, Secret};

@@ -30,6 +30,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(2, "0002_projections"),
     migration!(3, "0003_users"),
     migration!(4, "0004_suspects"),
+    migration!(10, "0010_accounts"),
     migration!(11, "0011_keys_roles"),
 ];
 
@@ -158,8 +159,10 @@ mod tests {
 
     #[test]
     fn versions_rise_and_stand_in_the_names() {
-        assert!(MIGRATIONS.is_sorted_by(|one, next| one.version < next.version));
+        let mut last = 0;
         for migration in MIGRATIONS {
+            assert!(migration.version > last, "{}", migration.name);
+            last = migration.version;
             assert!(migration.name.starts_with(&format!("{:04}_", migration.version)));
         }
     }

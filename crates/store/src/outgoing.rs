@@ -6,10 +6,11 @@
 
 use std::time::Duration;
 
-use tokio_postgres::{GenericClient, Transaction};
+use tokio_postgres::Transaction;
 use units::{Amount, AssetId, Time};
 use uuid::Uuid;
 
+use crate::credentials::freeze_withdrawals;
 use crate::{Db, Numeric, StoreError, Timestamp};
 
 /// Listed destinations of one user.
@@ -198,27 +199,6 @@ async fn within(
     Ok(if out.amount <= left { Admission::Admitted } else { Admission::BeyondLimit(left) })
 }
 
-/// Lets nothing leave a user's account for a time, from now on: after a change of what protects it. A freeze that ends
-/// later stays. Takes a transaction too, so that it is one with the change.
-///
-/// # Errors
-///
-/// [`StoreError`] when the database does.
-pub async fn freeze(
-    client: &impl GenericClient,
-    user: Uuid,
-    time: Duration,
-) -> Result<(), StoreError> {
-    client
-        .execute(
-            "UPDATE users SET withdrawals_frozen_until = greatest(withdrawals_frozen_until, \
-                 clock_timestamp() + make_interval(secs => $2)) WHERE id = $1",
-            &[&user, &time.as_secs_f64()],
-        )
-        .await?;
-    Ok(())
-}
-
 /// A listed destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddressRow {
@@ -354,7 +334,7 @@ pub async fn set_allow_list(
         )
         .await?;
     if changed == 1 && !only {
-        freeze(&*transaction, user, frozen).await?;
+        freeze_withdrawals(&transaction, user, frozen).await?;
     }
     transaction.commit().await?;
     Ok(())

@@ -9,7 +9,8 @@ use units::AccountId;
 use uuid::Uuid;
 
 use crate::audit::{self, AuditEntry};
-use crate::{Db, StoreError, keys};
+use crate::credentials::end_ways_in;
+use crate::{Db, StoreError};
 
 /// What a user may do beyond trading. Each may do what those before it may.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -192,16 +193,7 @@ pub async fn lock(
     transaction
         .execute("UPDATE users SET locked_at = clock_timestamp() WHERE id = $1", &[&user])
         .await?;
-    transaction
-        .query(
-            "WITH ended AS ( \
-                 UPDATE sessions SET revoked_at = clock_timestamp(), revoked_reason = 'locked' \
-                  WHERE user_id = $1 AND revoked_at IS NULL RETURNING id) \
-             SELECT pg_notify('session_revoked', id::text) FROM ended",
-            &[&user],
-        )
-        .await?;
-    keys::revoke_all(&*transaction, user, "locked").await?;
+    end_ways_in(&transaction, user, None, "locked").await?;
     describe(&mut entry, user, "unlocked", "locked");
     audit::append_in(&*transaction, &[entry]).await?;
     transaction.commit().await?;
@@ -241,7 +233,8 @@ async fn find(
 ) -> Result<Result<bool, Change>, StoreError> {
     let row = transaction
         .query_opt(
-            "SELECT role, locked_at IS NOT NULL FROM users WHERE id = $1 FOR NO KEY UPDATE",
+            "SELECT role, locked_at IS NOT NULL FROM users \
+              WHERE id = $1 AND closed_at IS NULL FOR NO KEY UPDATE",
             &[&user],
         )
         .await?;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use server::{JwtSecret, KeyRules, Mode, RateLimits, ServerConfig, WithdrawalRules};
+use server::{KeyRules, Mode, RateLimits, ServerConfig, WithdrawalRules};
 
-use super::{Reader, Role};
+use super::Reader;
 
 /// What protects accounts.
 #[derive(Clone, Debug, Default)]
@@ -25,9 +25,8 @@ impl Protection {
         config.rate_limits = self.rate_limits;
     }
 
-    pub(super) fn read(role: Role, mode: Mode, reader: &mut Reader<'_>) -> Self {
+    pub(super) fn read(mode: Mode, reader: &mut Reader<'_>) -> Self {
         let keys = KeyRules {
-            secret: keys_secret(role, reader),
             window: reader
                 .read("KX_KEYS_WINDOW_MS", "milliseconds from 100 to 60000", window)
                 .unwrap_or_default(),
@@ -46,9 +45,6 @@ impl Protection {
             cooling_off: reader
                 .read("KX_WITHDRAWAL_COOLING_OFF_HOURS", "hours from 0 to 720", hours)
                 .unwrap_or_default(),
-            freeze: reader
-                .read("KX_WITHDRAWAL_FREEZE_HOURS", "hours from 0 to 720", hours)
-                .unwrap_or_default(),
             daily_max: reader.list(
                 "KX_WITHDRAWAL_LIMITS",
                 "assets with decimals, such as BTC=2,USD=50000",
@@ -58,18 +54,6 @@ impl Protection {
         let rule = "`none`, or such as anonymous=100,user=100,orders=2000,attempts=60,money=600";
         let rate_limits = reader.read("KX_RATE_LIMITS", rule, |text| text.parse().ok());
         Self { keys, withdrawals, rate_limits: rate_limits.unwrap_or_default() }
-    }
-}
-
-fn keys_secret(role: Role, reader: &mut Reader<'_>) -> Option<JwtSecret> {
-    let text = reader.text("KX_KEYS_SECRET").filter(|_| role != Role::Tool)?;
-    match JwtSecret::new(&text) {
-        Ok(secret) => Some(secret),
-        Err(error) => {
-            let text = error.to_string().replace("JWT_SECRET", "KX_KEYS_SECRET");
-            reader.faults.push(text);
-            None
-        }
     }
 }
 

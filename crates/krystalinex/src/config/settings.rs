@@ -35,6 +35,29 @@ pub const SETTINGS: &[Setting] = &[
         "JWT_SECRET",
         "signing key of access tokens, 32 bytes or more; `up` makes one, but not in production",
     ),
+    secret(
+        "JWT_SECRET_PREVIOUS",
+        "the key before JWT_SECRET: what it has signed or sealed is still taken while keys change",
+    ),
+    secret(
+        "KX_DATA_KEY",
+        "key that secrets in the database are sealed with, 32 bytes or more; from JWT_SECRET where it is not set",
+    ),
+    secret(
+        "SMTP_URL",
+        "where mail goes, smtp://user:password@host:port or smtps://…; the development inbox where it is not set",
+    ),
+    setting("KX_MAIL_FROM", Some("KrystalineX <no-reply@krystalinex.local>"), "the sender of mail"),
+    setting(
+        "KX_PUBLIC_URL",
+        None,
+        "where people reach this exchange, for links in mail; without it mail has no links",
+    ),
+    setting(
+        "KX_WITHDRAWAL_FREEZE_HOURS",
+        Some("24"),
+        "how long a change of security settings freezes withdrawals, in hours",
+    ),
     setting(
         "DB_HOST",
         Some("localhost"),
@@ -69,10 +92,6 @@ pub const SETTINGS: &[Setting] = &[
         "origins of other sites that may call the API, with commas between",
     ),
     setting("KX_TLS", Some("false"), "whether browsers reach the server over TLS"),
-    secret(
-        "KX_KEYS_SECRET",
-        "what API keys' secrets are encrypted with, 32 bytes or more; JWT_SECRET where it is not set",
-    ),
     setting("KX_KEYS_WINDOW_MS", Some("5000"), "how far off a signed request's timestamp may be"),
     setting(
         "KX_WITHDRAWAL_ALLOW_LIST",
@@ -83,11 +102,6 @@ pub const SETTINGS: &[Setting] = &[
         "KX_WITHDRAWAL_COOLING_OFF_HOURS",
         Some("24"),
         "hours that a destination must have been listed",
-    ),
-    setting(
-        "KX_WITHDRAWAL_FREEZE_HOURS",
-        Some("24"),
-        "hours that nothing may leave after a change of what protects an account",
     ),
     setting(
         "KX_WITHDRAWAL_LIMITS",

@@ -120,11 +120,15 @@ fn open(app: &App, row: &KeyRow) -> Option<Key> {
         return None;
     }
     let networks: Result<Vec<Network>, ()> = row.networks.iter().map(|text| text.parse()).collect();
-    let secret = app.keys.vault.open(row.id, row.user, &row.sealed);
+    let purpose = super::purpose(row.user);
+    let secret = app.vault.open(&purpose, row.id, &row.sealed);
     let (Ok(networks), Some(secret)) = (networks, secret) else {
         tracing::warn!(key = %row.id, "a key cannot be read: was it sealed with another secret?");
         return None;
     };
+    if !row.sealed.starts_with(app.vault.key_id()) {
+        reseal(app, row, app.vault.seal(&purpose, row.id, &secret));
+    }
     Some(Key {
         id: row.id,
         user: row.user,
@@ -135,6 +139,16 @@ fn open(app: &App, row: &KeyRow) -> Option<Key> {
         expires_at: row.expires_at,
         read_at: Instant::now(),
     })
+}
+
+/// Seals a secret anew that was sealed with a former key of the server, so that this one may go.
+fn reseal(app: &App, row: &KeyRow, sealed: Vec<u8>) {
+    let (db, id, old) = (app.db.clone(), row.id, row.sealed.clone());
+    tokio::spawn(async move {
+        if let Err(error) = keys::reseal(&db, id, &old, &sealed).await {
+            tracing::warn!(error = %chain(&error), key = %id, "cannot seal a key's secret anew now");
+        }
+    });
 }
 
 /// Hears of keys that have ended.

@@ -136,7 +136,7 @@ async fn create(
         label,
         scopes: scopes.0,
         networks: &networks,
-        sealed: &app.keys.vault.seal(id, principal.user, secret.as_bytes()),
+        sealed: &app.vault.seal(&super::purpose(principal.user), id, secret.as_bytes()),
         lifetime,
     };
     let row = keys::create(&app.db, &new)

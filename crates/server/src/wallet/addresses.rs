@@ -150,7 +150,7 @@ pub(super) async fn set(
 ) -> Result<Out<Addresses>, Problem> {
     let only = body.only_listed;
     let only = only.ok_or_else(|| Problem::value("onlyListed", "required", "is required"))?;
-    let freeze: Duration = app.config.withdrawals.freeze;
+    let freeze: Duration = app.config.withdrawal_freeze;
     outgoing::set_allow_list(&app.db, principal.user, only, freeze).await.map_err(unavailable)?;
     let detail = serde_json::json!({ "onlyListed": only });
     audit(&app, &context, "wallet.only_listed", &principal, detail);

@@ -70,7 +70,7 @@ pub(crate) struct Withdrawal {
 }
 
 impl Withdrawal {
-    fn of(assets: &[AssetConfig], row: &WithdrawalRow) -> Result<Self, Problem> {
+    pub(crate) fn of(assets: &[AssetConfig], row: &WithdrawalRow) -> Result<Self, Problem> {
         let asset = config(assets, row.asset)?;
         Ok(Self {
             id: row.id,

@@ -125,7 +125,7 @@ fn withdrawals_are_decided_by_somebody_else(world: &World) {
     assert_eq!(decide(&second, "approve").problem(409), "withdrawal_state");
     assert_eq!(decide(&first, "reject").expect(200)["state"], "cancelled", "until it is sent");
     // An account that was frozen since it was asked for lets nothing out.
-    world.sql("UPDATE users SET withdrawals_frozen_until = clock_timestamp() + interval '1 day' WHERE email = $1", &user);
+    world.change("UPDATE users SET withdrawals_frozen_until = clock_timestamp() + interval '1 day' WHERE email = $1", &user);
     assert_eq!(decide(&third, "approve").problem(422), "withdrawal_frozen");
     decide(&third, "reject").expect(200);
     assert_eq!(world.balance(&user, USD).available, Amount::new(100 * UNIT));
@@ -208,7 +208,7 @@ fn a_locked_user_is_out_on_every_server(world: &World) {
 
 fn admins_give_roles_and_one_is_left(world: &World) {
     let admin = world.staff("admin");
-    world.sql("UPDATE users SET role = 'user' WHERE role = 'admin' AND email <> $1", &admin);
+    world.change("UPDATE users SET role = 'user' WHERE role = 'admin' AND email <> $1", &admin);
     let (me, user) = (world.id_of(&admin), world.user());
     let id = world.id_of(&user);
     let give = |id: &str, role: &str| {

@@ -224,7 +224,7 @@ fn a_key_is_used_from_its_addresses_alone(world: &World) {
 fn a_key_has_its_time(world: &World) {
     let user = world.user();
     let key = Key::new(&user, &["read"]);
-    world.sql(
+    world.change(
         "UPDATE api_keys SET expires_at = created_at WHERE user_id = (SELECT id FROM users WHERE email = $1)",
         &user,
     );

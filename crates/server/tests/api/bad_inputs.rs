@@ -207,6 +207,17 @@ fn bad_bodies_change_nothing(world: &World) {
         "/api/v1/auth/login",
         "/api/v1/auth/register",
         "/api/v1/auth/verify",
+        "/api/v1/auth/login/second-step",
+        "/api/v1/auth/password/forgot",
+        "/api/v1/auth/password/reset",
+        "/api/v1/auth/password/change",
+        "/api/v1/auth/2fa/enrol",
+        "/api/v1/auth/2fa/confirm",
+        "/api/v1/auth/2fa/disable",
+        "/api/v1/auth/2fa/backup-codes",
+        "/api/v1/account/email",
+        "/api/v1/account/email/confirm",
+        "/api/v1/account/close",
     ] {
         check(path, &send(&user, "POST", path, json, b"{"), &[400]);
         check(path, &send(&user, "POST", path, json, b"{}"), &[422]);

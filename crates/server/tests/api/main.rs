@@ -4,6 +4,7 @@
 
 #![expect(unreachable_pub, reason = "nothing of a test is reached from elsewhere")]
 
+mod accounts;
 mod admin;
 mod api_keys;
 mod auth;
@@ -13,11 +14,13 @@ mod convert;
 mod edge;
 mod http;
 mod limits;
+mod mail;
 mod market_data;
 mod openapi;
 mod orders;
 mod pending;
 mod signing;
+mod two_factor;
 mod wallet;
 mod withdrawals;
 mod world;
@@ -36,6 +39,9 @@ fn main() -> ExitCode {
     let all = [
         openapi::CASES,
         auth::CASES,
+        accounts::CASES,
+        two_factor::CASES,
+        mail::CASES,
         authorization::CASES,
         orders::CASES,
         pending::CASES,

@@ -121,7 +121,7 @@ pub fn until(what: &str, is_so: impl Fn() -> bool) {
 
 impl World {
     /// Runs a statement about one user.
-    pub fn sql(&self, statement: &str, user: &User) -> u64 {
+    pub fn change(&self, statement: &str, user: &User) -> u64 {
         self.runtime.block_on(async {
             let client = self.db.get().await.expect("the database answers");
             client.execute(statement, &[&user.email]).await.expect("the statement is right")
@@ -137,7 +137,7 @@ impl World {
     pub fn staff(&self, role: &str) -> User {
         let user = self.user();
         self.set_role(&user, role);
-        self.sql(
+        self.change(
             "INSERT INTO two_factor (user_id, secret, confirmed_at) \
              SELECT id, '\\x00', clock_timestamp() FROM users WHERE email = $1",
             &user,

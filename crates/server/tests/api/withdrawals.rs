@@ -44,7 +44,7 @@ fn list(user: &User, destination: &str) -> Reply {
 
 /// Ends the cooling-off time of all that a user has listed.
 fn cool(world: &World, user: &User) {
-    world.sql(
+    world.change(
         "UPDATE withdrawal_addresses SET usable_at = created_at \
           WHERE user_id = (SELECT id FROM users WHERE email = $1)",
         user,
@@ -121,7 +121,7 @@ fn a_frozen_account_lets_nothing_out(world: &World) {
     let first = keyed().expect(201);
     let freeze = |until: &str| {
         let text = format!("UPDATE users SET withdrawals_frozen_until = {until} WHERE email = $1");
-        world.sql(&text, &user)
+        world.change(&text, &user)
     };
     freeze("clock_timestamp() + interval '1 day'");
     let before = world.digest();
