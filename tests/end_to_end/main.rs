@@ -5,6 +5,7 @@
 
 mod crash;
 mod lifecycle;
+mod mail;
 mod money;
 mod readme;
 mod runbook;

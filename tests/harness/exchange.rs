@@ -77,6 +77,8 @@ pub fn clean(command: &mut Command) {
         "INBOX_PORT",
         "NODE_ENV",
         "JWT_SECRET",
+        "JWT_SECRET_PREVIOUS",
+        "SMTP_URL",
         "RABBITMQ_URL",
         "DATABASE_URL",
         "CI",

@@ -4,12 +4,14 @@
 
 mod exchange;
 mod http;
+mod maildev;
 mod postgres;
 mod random;
 mod trader;
 
 pub use exchange::{Exchange, Settings, binary, clean, free_port, run};
 pub use http::{Answer, Http};
+pub use maildev::{MailDev, authenticator_code};
 pub use postgres::Psql;
 pub use random::Random;
 pub use trader::{Exact, Held, Trader, limit, market};

@@ -3,6 +3,9 @@
 //! Invariant: every fault is found before anything is started, all of them are reported at once, each naming its setting, and
 //! no secret is ever part of a message.
 
+mod accounts;
+mod peers;
+mod protection;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -11,11 +14,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use server::mail::smtp::SmtpUrl;
 use server::{JwtSecret, Mode, ServerConfig};
-use store::{DbConfig, Secret};
+use store::DbConfig;
 use telemetry::LogFormat;
 
+pub use protection::Protection;
 pub use settings::SETTINGS;
 use settings::{Setting, find};
 
@@ -56,6 +62,18 @@ pub struct Config {
     pub inbox_port: (u16, bool),
     /// The signing key; `None`: `up` makes one.
     pub jwt_secret: Option<JwtSecret>,
+    /// The signing key before this one.
+    pub jwt_secret_previous: Option<JwtSecret>,
+    /// The key that secrets in the database are sealed with.
+    pub data_key: Option<JwtSecret>,
+    /// Where mail goes; `None`: to the development inbox.
+    pub smtp_url: Option<SmtpUrl>,
+    /// The sender of mail.
+    pub mail_from: String,
+    /// Where people reach this exchange.
+    pub public_url: Option<String>,
+    /// How long a change of security settings freezes withdrawals.
+    pub withdrawal_freeze: Duration,
     /// The database.
     pub database: Database,
     /// The broker; `None`: the queue is inside the process.
@@ -76,6 +94,8 @@ pub struct Config {
     pub tls: bool,
     /// The certificate and key of the server's own TLS.
     pub identity: Option<server::tls::Identity>,
+    /// What protects accounts.
+    pub protection: Protection,
     /// Commands between two snapshots.
     pub snapshot_commands: u64,
     /// Commands that one batch takes at most.
@@ -99,6 +119,11 @@ impl Config {
         config.identity.clone_from(&self.identity);
         config.trusted_proxies.clone_from(&self.trusted_proxies);
         config.cors_origins.clone_from(&self.cors_origins);
+        self.protection.apply(&mut config);
+        config.jwt_secret_previous.clone_from(&self.jwt_secret_previous);
+        config.data_key.clone_from(&self.data_key);
+        config.public_url.clone_from(&self.public_url);
+        config.withdrawal_freeze = self.withdrawal_freeze;
         config
     }
 
@@ -295,8 +320,10 @@ fn build(
         PathBuf::new()
     });
     let jwt_secret = jwt_secret(role, mode, &mut reader);
-    let database = database(role, &data_dir, &mut reader);
-    let identity = identity(&mut reader);
+    let database = peers::database(role, &data_dir, &mut reader);
+    let identity = peers::identity(&mut reader);
+    let jwt_secret_previous = accounts::key("JWT_SECRET_PREVIOUS", &mut reader);
+    let data_key = accounts::key("KX_DATA_KEY", &mut reader);
     let config = Config {
         mode,
         listen: reader.read("KX_LISTEN", "an IP address", ip).unwrap_or(IpAddr::from([0, 0, 0, 0])),
@@ -304,8 +331,14 @@ fn build(
         processor_port: reader.port("PROCESSOR_PORT"),
         inbox_port: (reader.port("INBOX_PORT"), reader.is_given("INBOX_PORT")),
         jwt_secret,
+        jwt_secret_previous,
+        data_key,
+        smtp_url: accounts::smtp_url(&mut reader),
+        mail_from: accounts::mail_from(&mut reader),
+        public_url: accounts::public_url(&mut reader),
+        withdrawal_freeze: accounts::withdrawal_freeze(&mut reader),
         database,
-        rabbitmq: rabbitmq(role, &mut reader),
+        rabbitmq: peers::rabbitmq(role, &mut reader),
         data_dir,
         markets: reader.text("KX_MARKETS").map(PathBuf::from),
         log: reader.text_or_default("KX_LOG"),
@@ -322,6 +355,7 @@ fn build(
         ),
         tls: reader.read("KX_TLS", "true or false", flag).unwrap_or_default() || identity.is_some(),
         identity,
+        protection: Protection::read(mode, &mut reader),
         snapshot_commands: reader
             .read("KX_SNAPSHOT_COMMANDS", "a whole number above 0", positive)
             .unwrap_or(1),
@@ -398,68 +432,6 @@ fn jwt_secret(role: Role, mode: Mode, reader: &mut Reader<'_>) -> Option<JwtSecr
         Ok(secret) => Some(secret),
         Err(error) => {
             reader.faults.push(error.to_string());
-            None
-        }
-    }
-}
-
-/// The server's own certificate and key: both, or neither.
-fn identity(reader: &mut Reader<'_>) -> Option<server::tls::Identity> {
-    let (certificate, key) = (reader.text("KX_TLS_CERTIFICATE"), reader.text("KX_TLS_KEY"));
-    match (certificate, key) {
-        (None, None) => None,
-        (Some(certificate), Some(key)) => {
-            let read = server::tls::Identity::read(Path::new(&certificate), Path::new(&key));
-            read.map_err(|error| {
-                reader.faults.push(format!("KX_TLS_CERTIFICATE, KX_TLS_KEY: {error}"));
-            })
-            .ok()
-        }
-        _ => {
-            let text = "KX_TLS_CERTIFICATE, KX_TLS_KEY: one is set without the other";
-            reader.faults.push(text.to_owned());
-            None
-        }
-    }
-}
-
-fn database(role: Role, data_dir: &Path, reader: &mut Reader<'_>) -> Database {
-    let alone = matches!(role, Role::Server | Role::PaymentProcessor);
-    let host = reader.text("DB_HOST");
-    let port = reader.port("DB_PORT");
-    let password = reader.text("DB_PASSWORD");
-    if !alone && host.is_none() {
-        return Database::Embedded(data_dir.join("postgres"));
-    }
-    if password.is_none() {
-        reader.faults.push("DB_PASSWORD: it is not set".to_owned());
-    }
-    Database::External(DbConfig {
-        host: host.unwrap_or_else(|| reader.text_or_default("DB_HOST")),
-        port,
-        user: reader.text_or_default("DB_USER"),
-        database: reader.text_or_default("DB_NAME"),
-        password: password.map(Secret::new),
-        ..DbConfig::default()
-    })
-}
-
-fn rabbitmq(role: Role, reader: &mut Reader<'_>) -> Option<queue::Address> {
-    let alone = matches!(role, Role::Server | Role::PaymentProcessor);
-    let Some(url) = reader.text("RABBITMQ_URL") else {
-        if alone {
-            reader.faults.push(
-                "RABBITMQ_URL: it is not set, and a role that is started alone needs a broker; \
-                 `krystalinex up` runs everything in one process without one"
-                    .to_owned(),
-            );
-        }
-        return None;
-    };
-    match queue::Address::parse(&url) {
-        Ok(address) => Some(address),
-        Err(error) => {
-            reader.faults.push(format!("RABBITMQ_URL: {error}"));
             None
         }
     }

@@ -4,6 +4,7 @@
     reason = "nothing of a binary can be reached from outside; `pub` says what a module is for"
 )]
 
+mod admin;
 mod banner;
 mod bench;
 mod config;
@@ -55,6 +56,8 @@ enum Command {
     Migrate(migrate::Args),
     /// Apply or check a file of assets, markets and limits.
     Markets(markets_apply::Args),
+    /// Give roles and lock users out.
+    Admin(admin::Args),
     /// Read the journal.
     Journal(journal_show::Args),
     /// Rebuild the tables that are made from the journal.
@@ -101,6 +104,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::PaymentProcessor(args) => roles::run(args, config::Role::PaymentProcessor).await,
         Command::Migrate(args) => migrate::run(args).await,
         Command::Markets(args) => markets_apply::run(args).await,
+        Command::Admin(args) => admin::run(args).await,
         Command::Journal(args) => journal_show::run(args).await,
         Command::Projections(args) => projections::run(args).await,
         Command::Replay(args) => replay::run(*args).await,

@@ -110,6 +110,12 @@ impl Listeners {
         let server = server::bind(config.server_address()).await?.into_std()?;
         let processor = server::bind(config.processor_address()).await?;
         let (port, asked_for) = config.inbox_port;
+        if config.smtp_url.is_some() {
+            return Ok(Self { server, processor, inbox: None });
+        }
+        if config.mode == Mode::Production {
+            tracing::warn!("SMTP_URL is not set: mail stays in the development inbox");
+        }
         // The inbox has other people's verification codes: it is for this machine alone.
         let inbox = match server::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await {
             Ok(listener) => Some(listener),
@@ -262,12 +268,13 @@ impl Up {
                 server::serve_router(listener, router, &config, stop.cancelled()).await;
             }));
         }
+        let mailer = self.config.mailer(inbox)?;
         let app = App::new(Parts {
             config: self.server_config.clone(),
             db,
             live: sender.live,
             publisher: sender.publisher,
-            mailer: Arc::new(inbox),
+            mailer,
             clock: Arc::new(SystemClock),
         });
         let listener = TcpListener::from_std(self.server_listener.try_clone()?)?;

@@ -115,6 +115,7 @@ pub(crate) async fn verify(db: &Db, journal_only: bool) -> anyhow::Result<Verifi
     let journal_time = started.elapsed();
     if !journal_only {
         projections::compare(db, &mut report).await?;
+        audit_chain(db, &mut report).await?;
     }
     Ok(Verified {
         commands: walk.commands(),
@@ -125,6 +126,16 @@ pub(crate) async fn verify(db: &Db, journal_only: bool) -> anyhow::Result<Verifi
         whole_time: started.elapsed(),
         report,
     })
+}
+
+/// Checks the hash chain of the audit log.
+async fn audit_chain(db: &Db, report: &mut Report) -> anyhow::Result<()> {
+    let checked = store::audit::chain::check(db).await.context("the audit log cannot be read")?;
+    report.counted(Area::AuditLog, checked.links);
+    if let Some(fault) = checked.fault {
+        report.fault(Area::AuditLog, fault);
+    }
+    Ok(())
 }
 
 /// Walks along the journal up to its head.

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use follower::Live;
 use queue::CommandPublisher;
 use store::Db;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::audit::Audit;
 use crate::auth::password::Passwords;
@@ -15,11 +15,19 @@ use crate::auth::revoked::Revoked;
 use crate::config::ServerConfig;
 use crate::edge::Auth;
 use crate::health::Pulse;
+use crate::keys::ApiKeys;
 use crate::limits::Limiter;
 use crate::mail::Mailer;
+use crate::mail::delivery::Delivery;
 use crate::market_data::MarketData;
 use crate::token::{BadToken, Tokens};
+use crate::vault::Vault;
 use crate::ws::Places;
+
+/// Requests that are worked on after they were answered, at once.
+const LATER_MAX: usize = 64;
+/// Exports of one server at once.
+const EXPORTS_MAX: usize = 4;
 
 /// The shell's clock: only sessions, tokens and codes go by it; orders go by journal time.
 pub trait Clock: Send + Sync {
@@ -53,6 +61,20 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
 }
 
+/// Bounds on what would take the database from everybody else.
+pub(crate) struct Gates {
+    /// Admissions of money that leaves: they wait for locks, each with a connection.
+    pub(crate) outgoing: Semaphore,
+    /// Exports of the audit log.
+    pub(crate) exports: Arc<Semaphore>,
+}
+
+impl Default for Gates {
+    fn default() -> Self {
+        Self { outgoing: Semaphore::new(4), exports: Arc::new(Semaphore::new(2)) }
+    }
+}
+
 /// The server's application. Cheap to clone.
 #[derive(Clone)]
 pub struct App(Arc<Inner>);
@@ -77,7 +99,14 @@ pub struct Inner {
     pub(crate) passwords: Passwords,
     pub(crate) revoked: Revoked,
     pub(crate) limiter: Limiter,
+    pub(crate) keys: ApiKeys,
+    pub(crate) gates: Gates,
     pub(crate) audit: Audit,
+    pub(crate) vault: Vault,
+    pub(crate) delivery: Delivery,
+    /// Answers that are worked on after they were given, and exports, are few at a time.
+    pub(crate) later: Arc<Semaphore>,
+    pub(crate) exports: Arc<Semaphore>,
     pub(crate) pulse: Pulse,
     draining: watch::Sender<bool>,
 }
@@ -95,15 +124,24 @@ impl App {
     /// a tokio runtime.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let tokens = Tokens::new(&parts.config.jwt_secret);
+        let config = &parts.config;
+        let tokens = Tokens::with_previous(&config.jwt_secret, config.jwt_secret_previous.as_ref());
+        let signing = std::iter::once(&config.jwt_secret).chain(&config.jwt_secret_previous);
+        let vault = Vault::new(config.data_key.iter().chain(signing));
         let passwords = Passwords::new(parts.config.password_cost);
         let app = Self(Arc::new(Inner {
             tokens,
             passwords,
+            vault,
+            delivery: Delivery::default(),
+            later: Arc::new(Semaphore::new(LATER_MAX)),
+            exports: Arc::new(Semaphore::new(EXPORTS_MAX)),
             market_data: MarketData::start(&parts.live, &parts.db),
             places: Places::default(),
             revoked: Revoked::default(),
             limiter: Limiter::default(),
+            keys: ApiKeys::new(&parts.config, parts.clock.now()),
+            gates: Gates::default(),
             audit: Audit::start(parts.db.clone()),
             pulse: Pulse::default(),
             draining: watch::Sender::new(false),
@@ -117,6 +155,10 @@ impl App {
         crate::auth::revoked::follow(&app);
         crate::health::feel_pulse(&app);
         crate::sweep::start(&app);
+        crate::keys::start(&app);
+        crate::audit::chain(&app);
+        crate::mail::delivery::start(&app);
+        crate::auth::two_factor::reseal(&app);
         app
     }
 

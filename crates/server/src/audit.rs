@@ -12,7 +12,8 @@ use store::Db;
 use store::audit::{AuditEntry, Level, append};
 use tokio::sync::mpsc;
 
-use crate::problem::chain;
+use crate::app::App;
+use crate::problem::chain as causes;
 
 const ENTRIES_MAX: usize = 4_096;
 const BATCH_MAX: usize = 256;
@@ -75,6 +76,23 @@ impl Audit {
     }
 }
 
+/// How often the log's hash chain is carried on. Several servers may try: one does.
+const CHAIN_EVERY: Duration = Duration::from_secs(2);
+
+/// Carries the log's hash chain on for as long as the application lives.
+pub(crate) fn chain(app: &App) {
+    let inner = app.downgrade();
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(CHAIN_EVERY).await;
+            let Some(db) = inner.upgrade().map(|inner| inner.db.clone()) else { break };
+            if let Err(error) = store::audit::chain::extend(&db).await {
+                tracing::warn!(error = %causes(&error), "cannot carry the audit log's chain on now");
+            }
+        }
+    });
+}
+
 async fn write(db: Db, mut receiver: mpsc::Receiver<AuditEntry>) {
     let mut entries = Vec::with_capacity(BATCH_MAX);
     while receiver.recv_many(&mut entries, BATCH_MAX).await > 0 {
@@ -87,7 +105,7 @@ async fn write(db: Db, mut receiver: mpsc::Receiver<AuditEntry>) {
                 }
                 Err(error) => {
                     let lost = entries.len();
-                    tracing::error!(error = %chain(&error), lost, "audit entries were lost");
+                    tracing::error!(error = %causes(&error), lost, "audit entries were lost");
                     break;
                 }
             }

@@ -4,13 +4,21 @@
 //! stored but hashed.
 
 pub(crate) mod account;
+pub(crate) mod confirm;
 pub(crate) mod email;
+mod login;
 pub mod password;
-mod register;
+pub(crate) mod register;
+mod reset;
 pub(crate) mod revoked;
+mod second_factor;
 mod session;
+pub(crate) mod sessions;
+mod totp;
+pub(crate) mod two_factor;
+mod ways;
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, header};
 use store::audit::{AuditEntry, Level};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -24,14 +32,43 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(register::register))
         .routes(routes!(register::verify))
         .routes(routes!(register::resend_code))
-        .routes(routes!(session::login))
+        .routes(routes!(login::login))
+        .routes(routes!(login::second_step))
         .routes(routes!(session::refresh))
         .routes(routes!(session::logout))
         .routes(routes!(account::me))
+        .routes(routes!(sessions::list, sessions::revoke_others))
+        .routes(routes!(sessions::revoke))
+        .routes(routes!(reset::change))
+        .routes(routes!(reset::forgot))
+        .routes(routes!(reset::reset))
+        .routes(routes!(two_factor::status))
+        .routes(routes!(two_factor::enrol))
+        .routes(routes!(two_factor::confirm))
+        .routes(routes!(two_factor::disable))
+        .routes(routes!(two_factor::renew_backup_codes))
+}
+
+/// Returns a cookie's value.
+fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
+    let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let mut pairs = cookies.flat_map(|line| line.split(';')).map(str::trim);
+    pairs.find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')).map(str::to_owned)
+}
+
+/// Says in a mail where something was done from.
+pub(crate) fn origin(context: &Context) -> String {
+    format!("the address {}", context.address)
 }
 
 /// Leaves an entry in the audit log.
-fn audit(app: &App, context: &Context, level: Level, action: &'static str, user: Option<Uuid>) {
+pub(crate) fn audit(
+    app: &App,
+    context: &Context,
+    level: Level,
+    action: &'static str,
+    user: Option<Uuid>,
+) {
     app.audit.add(AuditEntry {
         level,
         action,

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use crate::app::App;
+use crate::keys::RequestSignature;
 use crate::problem::{Code, Problem};
 
 /// The longest body, in bytes.
@@ -89,7 +90,7 @@ fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
     Ok(())
 }
 
-async fn read(body: Body, app: &App) -> Result<Bytes, Problem> {
+pub(crate) async fn read(body: Body, app: &App) -> Result<Bytes, Problem> {
     let collect = Limited::new(body, BODY_BYTES_MAX).collect();
     match tokio::time::timeout(app.config.body_timeout, collect).await {
         Err(_) => Err(Problem::new(Code::RequestTimeout)),
@@ -134,8 +135,29 @@ impl FromRequestParts<App> for Segment {
     }
 }
 
-/// The `Idempotency-Key`, if there is one.
-pub struct IdempotencyKey(pub Option<String>);
+/// By what a repeat of a request is known.
+pub struct RequestKey {
+    text: Option<String>,
+    is_lasting: bool,
+}
+
+impl RequestKey {
+    /// Returns the text that names the command: the `Idempotency-Key`, or else the signature, so that a signed request
+    /// that is sent again to another server is the same command there.
+    #[must_use]
+    pub fn as_deref(&self) -> Option<&str> {
+        self.text.as_deref()
+    }
+
+    /// Tells whether it holds for ever. A signature need not: it is refused within seconds.
+    #[must_use]
+    pub fn is_lasting(&self) -> bool {
+        self.is_lasting
+    }
+}
+
+/// The `Idempotency-Key`, if there is one, or what stands for it.
+pub struct IdempotencyKey(pub RequestKey);
 
 impl FromRequestParts<App> for IdempotencyKey {
     type Rejection = Problem;
@@ -143,11 +165,16 @@ impl FromRequestParts<App> for IdempotencyKey {
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Problem> {
         let mut values = parts.headers.get_all("idempotency-key").iter();
         let Some(value) = values.next() else {
-            return Ok(Self(None));
+            let signature = parts.extensions.get::<RequestSignature>();
+            // No header has a space in it where it is taken, so no key is a signature's.
+            let text = signature.map(|signature| format!("signature {}", signature.0));
+            return Ok(Self(RequestKey { text, is_lasting: false }));
         };
         let fits = (1..=KEY_BYTES_MAX).contains(&value.len());
         match value.to_str() {
-            Ok(text) if fits && values.next().is_none() => Ok(Self(Some(text.to_owned()))),
+            Ok(text) if fits && values.next().is_none() => {
+                Ok(Self(RequestKey { text: Some(text.to_owned()), is_lasting: true }))
+            }
             _ => {
                 let rule = "must be given once, with 1 to 64 visible ASCII characters";
                 Err(Problem::value("Idempotency-Key", "idempotency_key_invalid", rule))

@@ -157,6 +157,19 @@ pub(crate) async fn submit(app: &App, ask: Ask) -> Result<Answer, Problem> {
     }
 }
 
+/// Finds the first outcome of a command that has been decided already, without sending anything.
+///
+/// # Errors
+///
+/// Those of [`submit`].
+pub(crate) async fn known(app: &App, ask: &Ask) -> Result<Option<Decided>, Problem> {
+    check_following(app)?;
+    match first(app, ask).await? {
+        First::Decided(first) => Ok(Some(*first)),
+        First::Pending { .. } | First::Unknown => Ok(None),
+    }
+}
+
 /// Refuses commands where this server does not know the journal well enough to judge them.
 fn check_following(app: &App) -> Result<(), Problem> {
     if app.live.stopped().is_some() || !app.live.has_caught_up() || app.live.behind() > BEHIND_MAX {

@@ -90,6 +90,14 @@ pub struct RateLimits {
     pub attempts_per_minute_max: u32,
     /// Failed attempts to log in to one account in 15 minutes.
     pub account_failures_max: u32,
+    /// Requests a second of one key, whatever they are.
+    pub key_per_second_max: u32,
+    /// Requests a second of everybody who is signed in from one address.
+    pub address_per_second_max: u32,
+    /// Requests a minute of one user that move money.
+    pub money_per_minute_max: u32,
+    /// WebSocket messages a second from one address, over all its connections.
+    pub messages_per_second_max: u32,
 }
 
 impl Default for RateLimits {
@@ -100,6 +108,10 @@ impl Default for RateLimits {
             orders_per_second_max: 2_000,
             attempts_per_minute_max: 60,
             account_failures_max: 10,
+            key_per_second_max: 2_000,
+            address_per_second_max: 20_000,
+            money_per_minute_max: 600,
+            messages_per_second_max: 500,
         }
     }
 }
@@ -112,6 +124,10 @@ impl RateLimits {
         orders_per_second_max: 0,
         attempts_per_minute_max: 0,
         account_failures_max: 0,
+        key_per_second_max: 0,
+        address_per_second_max: 0,
+        money_per_minute_max: 0,
+        messages_per_second_max: 0,
     };
 }
 
@@ -140,10 +156,45 @@ impl FromStr for RateLimits {
                 "orders" => limits.orders_per_second_max = number,
                 "attempts" => limits.attempts_per_minute_max = number,
                 "failures" => limits.account_failures_max = number,
+                "key" => limits.key_per_second_max = number,
+                "address" => limits.address_per_second_max = number,
+                "money" => limits.money_per_minute_max = number,
+                "messages" => limits.messages_per_second_max = number,
                 _ => return Err(InvalidRateLimits),
             }
         }
         Ok(limits)
+    }
+}
+
+/// How signed requests are taken.
+#[derive(Clone, Debug)]
+pub struct KeyRules {
+    /// How far off a request's timestamp may be, either way.
+    pub window: Duration,
+}
+
+impl Default for KeyRules {
+    fn default() -> Self {
+        Self { window: Duration::from_secs(5) }
+    }
+}
+
+/// What may leave an account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WithdrawalRules {
+    /// Whether money leaves to listed destinations alone, whatever the user has chosen. A key's always does.
+    pub must_be_listed: bool,
+    /// How long a destination must have been listed.
+    pub cooling_off: Duration,
+    /// What may leave in 24 hours: assets with decimals. An asset that is not named has no limit.
+    pub daily_max: Vec<(String, String)>,
+}
+
+impl Default for WithdrawalRules {
+    fn default() -> Self {
+        const DAY: Duration = Duration::from_secs(86_400);
+        Self { must_be_listed: false, cooling_off: DAY, daily_max: Vec::new() }
     }
 }
 
@@ -159,9 +210,11 @@ pub struct PasswordCost {
 }
 
 impl Default for PasswordCost {
-    /// OWASP's first choice for argon2id: 19 MiB, two passes, one lane.
+    /// OWASP's first choice for argon2id: 19 MiB, two passes, one lane; on half of the processors, so that logins leave the
+    /// other half to orders.
     fn default() -> Self {
-        Self { memory_kib: 19_456, passes: 2, parallel_max: 2 }
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self { memory_kib: 19_456, passes: 2, parallel_max: (processors / 2).max(1) }
     }
 }
 
@@ -176,6 +229,14 @@ pub struct ServerConfig {
     pub simulated_prices: bool,
     /// The signing key of access tokens.
     pub jwt_secret: JwtSecret,
+    /// The signing key before this one, which is still taken.
+    pub jwt_secret_previous: Option<JwtSecret>,
+    /// The key that secrets in the database are sealed with; from the signing key where there is none.
+    pub data_key: Option<JwtSecret>,
+    /// Where people reach this exchange, for links in mail; without one, mail has no links.
+    pub public_url: Option<String>,
+    /// How long a change of security settings freezes withdrawals.
+    pub withdrawal_freeze: Duration,
     /// Whether browsers reach it over TLS, so that cookies may be marked so.
     pub tls: bool,
     /// The certificate and key of the server's own port; `None`: plain HTTP, for a proxy in front of it.
@@ -186,6 +247,10 @@ pub struct ServerConfig {
     pub cors_origins: Vec<String>,
     /// Requests that one caller may make.
     pub rate_limits: RateLimits,
+    /// How signed requests are taken.
+    pub keys: KeyRules,
+    /// What may leave an account.
+    pub withdrawals: WithdrawalRules,
     /// What hashing a password costs.
     pub password_cost: PasswordCost,
     /// Connections at once; more wait to be accepted.
@@ -222,11 +287,17 @@ impl ServerConfig {
             mode: Mode::Development,
             simulated_prices: false,
             jwt_secret,
+            jwt_secret_previous: None,
+            data_key: None,
+            public_url: None,
+            withdrawal_freeze: Duration::from_secs(24 * 60 * 60),
             tls: false,
             identity: None,
             trusted_proxies: Vec::new(),
             cors_origins: Vec::new(),
             rate_limits: RateLimits::default(),
+            keys: KeyRules::default(),
+            withdrawals: WithdrawalRules::default(),
             password_cost: PasswordCost::default(),
             connections_max: 10_240,
             header_timeout: Duration::from_secs(10),

@@ -14,11 +14,14 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header}
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
-use units::{AccountId, Sequence};
+use units::Sequence;
 
+use crate::access;
 use crate::app::App;
-use crate::limits::{Allowance, Caller, Class, Left};
+use crate::keys::{self, KeyPrincipal};
+use crate::limits::Left;
 use crate::problem::{Code, Problem};
+use crate::rates;
 use crate::token::{BadToken, Principal};
 
 /// How long a read waits for the sequence that it asks for.
@@ -59,6 +62,8 @@ pub enum Auth {
     Anonymous,
     /// A user with a valid token.
     User(Principal),
+    /// A user's program, with a key; what it may do is in [`crate::access`].
+    Key(KeyPrincipal),
     /// A token that is not taken.
     Refused(BadToken),
 }
@@ -76,11 +81,8 @@ impl FromRequestParts<App> for Principal {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         match Context::from_request_parts(parts, app).await?.caller {
-            Auth::User(principal) => Ok(principal),
-            Auth::Refused(BadToken::Expired) => Err(Problem::new(Code::TokenExpired)),
-            Auth::Refused(BadToken::Invalid) | Auth::Anonymous => {
-                Err(Problem::new(Code::Unauthenticated))
-            }
+            Auth::User(principal) | Auth::Key(KeyPrincipal { principal, .. }) => Ok(principal),
+            caller => Err(access::nobody(caller)),
         }
     }
 }
@@ -92,21 +94,30 @@ pub(crate) async fn edge(State(app): State<App>, mut request: Request, next: Nex
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let route = matched.as_ref().map_or("none", MatchedPath::as_str);
     let mut context = context(&app, &request);
-    let left = take(&app, &context, &method, route);
     let origin = request.headers().get(header::ORIGIN).cloned();
-    let answer = match left {
-        _ if is_preflight(&app, &method, origin.as_ref()) => StatusCode::NO_CONTENT.into_response(),
-        Some(left) if !left.allowed => {
+    let is_preflight = is_preflight(&app, &method, origin.as_ref());
+    let mut refused = None;
+    if keys::is_signed(request.headers()) && !is_preflight {
+        match keys::authenticate(&app, context.address, request).await {
+            Ok((key, signed)) => {
+                context.caller = Auth::Key(key);
+                request = signed;
+            }
+            Err(problem) => {
+                refused = Some(problem);
+                request = Request::default();
+            }
+        }
+    }
+    // Who has failed to prove a key is nobody, and counts as such.
+    let left = rates::take(&app, &context, &method, route);
+    let answer = match (left, refused) {
+        _ if is_preflight => StatusCode::NO_CONTENT.into_response(),
+        (Some(left), _) if !left.allowed => {
             Problem::new(Code::TooManyRequests).retry_after(left.reset_seconds).into_response()
         }
-        _ => match min_sequence(&app, &method, request.headers()).await {
-            Err(problem) => problem.into_response(),
-            Ok(min_sequence) => {
-                context.min_sequence = min_sequence;
-                request.extensions_mut().insert(context);
-                run(&app, request, next).await
-            }
-        },
+        (_, Some(problem)) => problem.into_response(),
+        _ => admit(&app, &mut context, &method, route, request, next).await,
     };
     let mut response = finish(&app, answer, &context, left, origin.as_ref());
     if method == Method::OPTIONS && response.status() == StatusCode::NO_CONTENT {
@@ -125,6 +136,30 @@ pub(crate) async fn edge(State(app): State<App>, mut request: Request, next: Nex
         tracing::warn!(%method, route, status = status.as_u16(), trace_id, "request failed");
     }
     response
+}
+
+/// Runs a request that is within its limits, if its caller may send it.
+async fn admit(
+    app: &App,
+    context: &mut Context,
+    method: &Method,
+    route: &str,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    match access::check(app, context, method, route).await {
+        Err(problem) => return problem.into_response(),
+        Ok(Some(staff)) => _ = request.extensions_mut().insert(staff),
+        Ok(None) => {}
+    }
+    match min_sequence(app, method, request.headers()).await {
+        Err(problem) => problem.into_response(),
+        Ok(min_sequence) => {
+            context.min_sequence = min_sequence;
+            request.extensions_mut().insert(*context);
+            run(app, request, next).await
+        }
+    }
 }
 
 /// Runs the handler within its time, panics caught.
@@ -195,44 +230,6 @@ fn trace_id(headers: &HeaderMap) -> Option<u128> {
         return None;
     }
     u128::from_str_radix(trace, 16).ok().filter(|trace| *trace != 0)
-}
-
-/// Takes one from the caller's allowance; `None` where there is no limit.
-fn take(app: &App, context: &Context, method: &Method, route: &str) -> Option<Left> {
-    let limits = &app.config.rate_limits;
-    let address = Caller::address(context.address);
-    let second = |count| Allowance { count, period: Duration::from_secs(1) };
-    let (caller, class, allowance) = match (context.caller, class(method, route)?) {
-        (_, Class::Attempts) => {
-            let minute = Duration::from_secs(60);
-            let allowance = Allowance { count: limits.attempts_per_minute_max, period: minute };
-            (address, Class::Attempts, allowance)
-        }
-        (Auth::User(user), Class::Orders) if is_market_maker(app, user.account) => return None,
-        (Auth::User(user), Class::Orders) => {
-            (Caller::User(user.user), Class::Orders, second(limits.orders_per_second_max))
-        }
-        (Auth::User(user), _) => {
-            (Caller::User(user.user), Class::General, second(limits.user_per_second_max))
-        }
-        _ => (address, Class::General, second(limits.anonymous_per_second_max)),
-    };
-    (allowance.count > 0).then(|| app.limiter.take(caller, class, allowance))
-}
-
-fn is_market_maker(app: &App, account: AccountId) -> bool {
-    app.live.read(|state| state.account(account).is_some_and(|account| account.flags.market_maker))
-}
-
-/// Tells what a route is counted as; `None` for what machines ask to see whether we live.
-fn class(method: &Method, route: &str) -> Option<Class> {
-    match route {
-        "/health" | "/ready" | "/metrics" | "/api/health/trading" => None,
-        "/api/v1/orders" | "/api/v1/orders/{id}" if *method != Method::GET => Some(Class::Orders),
-        "/api/v1/auth/me" | "/api/v1/auth/logout" => Some(Class::General),
-        _ if route.starts_with("/api/v1/auth/") => Some(Class::Attempts),
-        _ => Some(Class::General),
-    }
 }
 
 /// Waits for the row that a read must have seen.
@@ -342,10 +339,10 @@ fn is_preflight(app: &App, method: &Method, origin: Option<&HeaderValue>) -> boo
 
 fn preflight(headers: &mut HeaderMap) {
     let pairs = [
-        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PATCH, DELETE"),
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PUT, PATCH, DELETE"),
         (
             header::ACCESS_CONTROL_ALLOW_HEADERS,
-            "authorization, content-type, idempotency-key, x-min-sequence, traceparent",
+            "authorization, content-type, idempotency-key, x-kx-key, x-kx-signature, x-kx-timestamp, x-min-sequence, traceparent",
         ),
         (header::ACCESS_CONTROL_MAX_AGE, "600"),
     ];
@@ -410,14 +407,5 @@ mod tests {
         assert_eq!(of("1.2.3.4, 198.51.100.7, 10.0.0.2"), "198.51.100.7".parse().ok());
         assert_eq!(of("nonsense"), None);
         assert_eq!(of("10.0.0.2"), None);
-    }
-
-    #[test]
-    fn every_way_to_an_order_counts_as_one() {
-        assert_eq!(class(&Method::POST, "/api/v1/orders"), Some(Class::Orders));
-        assert_eq!(class(&Method::DELETE, "/api/v1/orders/{id}"), Some(Class::Orders));
-        assert_eq!(class(&Method::GET, "/api/v1/orders"), Some(Class::General));
-        assert_eq!(class(&Method::POST, "/api/v1/auth/login"), Some(Class::Attempts));
-        assert_eq!(class(&Method::GET, "/health"), None);
     }
 }

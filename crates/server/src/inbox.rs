@@ -8,6 +8,7 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 use units::Time;
 
+use crate::mail::letter::escape;
 use crate::mail::{Inbox, Received};
 
 const SENDER: &str = "no-reply@krystalinex.local";
@@ -46,6 +47,7 @@ fn shape(received: &Received) -> Value {
         "id": received.id.to_string(),
         "subject": mail.subject,
         "text": mail.text,
+        "html": mail.html,
         "from": [{ "address": SENDER, "name": "KrystalineX" }],
         "to": [{ "address": mail.to, "name": "" }],
         "headers": { "subject": mail.subject, "from": SENDER, "to": mail.to, "date": time },
@@ -85,21 +87,6 @@ async fn page(State(inbox): State<Inbox>) -> Response {
     response
 }
 
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            c => escaped.push(c),
-        }
-    }
-    escaped
-}
-
 #[cfg(test)]
 mod tests {
     use crate::mail::{Mail, Mailer};
@@ -111,10 +98,13 @@ mod tests {
         let inbox = Inbox::default();
         let to = "a@example.com".to_owned();
         let subject = "<script>alert(1)</script>".to_owned();
-        inbox.send(Mail { to, subject, text: "code 123456".to_owned() }).await.unwrap();
+        let (text, html) = ("code 123456".to_owned(), "<p>code 123456</p>".to_owned());
+        let id = uuid::Uuid::from_u128(1);
+        inbox.send(Mail { id, to, subject, text, html }).await.unwrap();
         let mails = list(State(inbox.clone())).await.0;
         assert_eq!(mails[0]["to"][0]["address"], "a@example.com");
         assert_eq!(mails[0]["text"], "code 123456");
+        assert_eq!(mails[0]["html"], "<p>code 123456</p>");
         let page = page(State(inbox)).await.into_body();
         let bytes = axum::body::to_bytes(page, 10_000).await.unwrap();
         let text = String::from_utf8(bytes.to_vec()).unwrap();

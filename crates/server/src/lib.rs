@@ -3,6 +3,9 @@
 //! Invariant: a server decides nothing about money. It checks form and asks the sequencer; what it answers is rendered
 //! from the journal. Anything it keeps in memory may be lost with it.
 
+pub mod access;
+mod account;
+mod admin;
 pub mod app;
 mod audit;
 pub mod auth;
@@ -14,6 +17,7 @@ mod docs;
 pub mod edge;
 mod health;
 pub mod inbox;
+pub mod keys;
 pub mod limits;
 pub mod mail;
 pub mod market_data;
@@ -21,10 +25,12 @@ mod openapi;
 mod orders;
 pub mod problem;
 mod public;
+mod rates;
 mod serve;
 mod sweep;
 pub mod tls;
 pub mod token;
+mod vault;
 mod wallet;
 pub mod ws;
 
@@ -32,7 +38,10 @@ use axum::Router;
 use utoipa_axum::router::OpenApiRouter;
 
 pub use app::{App, Clock, Parts, SystemClock};
-pub use config::{InvalidRateLimits, JwtSecret, Mode, PasswordCost, RateLimits, ServerConfig};
+pub use config::{
+    InvalidRateLimits, JwtSecret, KeyRules, Mode, PasswordCost, RateLimits, ServerConfig,
+    WithdrawalRules,
+};
 pub use serve::{ServeError, bind, serve, serve_on, serve_router};
 
 use problem::{Code, Problem};
@@ -42,23 +51,29 @@ fn described() -> OpenApiRouter<App> {
     use utoipa::OpenApi as _;
     OpenApiRouter::with_openapi(openapi::Api::openapi())
         .merge(auth::routes())
+        .merge(account::routes())
+        .merge(keys::routes())
         .merge(wallet::routes())
         .merge(orders::routes())
         .merge(convert::routes())
         .merge(public::routes())
         .merge(market_data::routes::routes())
         .merge(health::routes())
+        .merge(admin::routes())
 }
 
 /// Returns the API's description.
 #[must_use]
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    described().into_openapi()
+    let mut openapi = described().into_openapi();
+    openapi::allow_keys(&mut openapi);
+    openapi
 }
 
 /// Returns the application's routes, behind the edge.
 pub fn router(app: App) -> Router {
-    let (routes, openapi) = described().split_for_parts();
+    let (routes, mut openapi) = described().split_for_parts();
+    openapi::allow_keys(&mut openapi);
     routes
         .merge(openapi::pages(&openapi))
         .merge(ws::routes())

@@ -22,6 +22,8 @@ pub enum Caller {
     Address(IpAddr),
     /// A user.
     User(Uuid),
+    /// An API key.
+    Key(Uuid),
     /// An e-mail address, hashed.
     Email(u64),
 }
@@ -44,8 +46,18 @@ impl Caller {
 /// What is counted: each has its own allowance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Class {
-    /// Reads and everything else.
-    General,
+    /// What everybody may see, and everything else.
+    PublicReads,
+    /// What a user alone may see.
+    PrivateReads,
+    /// Requests that move money.
+    Money,
+    /// Everything of one key, or of everybody signed in from one address.
+    All,
+    /// Messages over WebSockets.
+    Messages,
+    /// Requests that failed to prove a key.
+    KeyFailures,
     /// Requests that place, change or cancel orders.
     Orders,
     /// Attempts to log in, register or verify.
@@ -181,7 +193,7 @@ mod tests {
     fn an_allowance_is_used_up_and_refills() {
         let limiter = Limiter::default();
         let take = |caller, millis| {
-            limiter.take_at(caller, Class::General, FIVE, Duration::from_millis(millis), true)
+            limiter.take_at(caller, Class::PublicReads, FIVE, Duration::from_millis(millis), true)
         };
         for left in (0..5).rev() {
             let taken = take(caller(1), 0);
@@ -202,7 +214,7 @@ mod tests {
         let limiter = Limiter::default();
         for number in 0..400_000_u128 {
             let user = Caller::User(Uuid::from_u128(number));
-            let _ = limiter.take_at(user, Class::General, FIVE, Duration::ZERO, true);
+            let _ = limiter.take_at(user, Class::PublicReads, FIVE, Duration::ZERO, true);
         }
         let remembered: usize = limiter.shards.iter().map(|shard| shard.lock().len()).sum();
         assert!(remembered <= SHARDS * CALLERS_MAX, "{remembered}");

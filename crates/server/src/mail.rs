@@ -1,31 +1,48 @@
 //! Mail to people.
+//!
+//! Invariant: no request waits for mail. It is written to the outbox with what causes it, and sent from there.
+
+pub(crate) mod delivery;
+pub(crate) mod letter;
+pub mod smtp;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
+use uuid::Uuid;
 
 /// A mail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mail {
+    /// Its id; the same when it is sent again, so that a receiver can tell.
+    pub id: Uuid,
     /// To whom.
     pub to: String,
     /// About what.
     pub subject: String,
     /// The text.
     pub text: String,
+    /// The same as HTML.
+    pub html: String,
 }
 
 /// Why a mail was not taken.
 #[derive(Debug, thiserror::Error)]
-#[error("the mail was not taken: {0}")]
-pub struct MailError(pub String);
+pub enum MailError {
+    /// It will never be taken: there is no such recipient, or it is no mail.
+    #[error("the mail was refused: {0}")]
+    Refused(String),
+    /// It may be taken later.
+    #[error("the mail was not taken: {0}")]
+    Unavailable(String),
+}
 
 /// Sends mail.
 #[async_trait]
 pub trait Mailer: Send + Sync {
-    /// Hands a mail over. Must not take long: a request waits for it.
+    /// Hands a mail over.
     ///
     /// # Errors
     ///

@@ -6,9 +6,12 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Router, response::Redirect};
 use std::sync::Arc;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
 use utoipa::{Modify, OpenApi};
 
+use crate::access::{self, Access};
 use crate::docs;
 use crate::problem::{Broken, ProblemBody};
 
@@ -24,11 +27,14 @@ use crate::problem::{Broken, ProblemBody};
     ),
     tags(
         (name = "Auth", description = "Register, log in, stay logged in"),
+        (name = "Account", description = "Profile, e-mail address, data export, closing"),
+        (name = "Keys", description = "Keys that sign requests of programs"),
         (name = "Wallet", description = "Balances, and money in, out and across"),
         (name = "Orders", description = "Place, see, change and cancel orders; fills"),
         (name = "Markets", description = "What everybody can see"),
         (name = "Convert", description = "A quote from the book, and a fill-or-kill order at its price"),
-        (name = "Health", description = "What machines ask")
+        (name = "Health", description = "What machines ask"),
+        (name = "Admin", description = "For the exchange's own people")
     ),
     components(schemas(ProblemBody, Broken)),
     modifiers(&Security)
@@ -48,6 +54,45 @@ impl Modify for Security {
             .build();
         let components = openapi.components.get_or_insert_default();
         components.add_security_scheme("bearer", SecurityScheme::Http(scheme));
+        for (name, header, text) in [
+            ("key", "X-Kx-Key", "The key's id."),
+            ("keyTimestamp", "X-Kx-Timestamp", "Milliseconds since 1970, at most 5 seconds off."),
+            (
+                "keySignature",
+                "X-Kx-Signature",
+                "HMAC-SHA256 in hexadecimal, with the key's secret, of timestamp, method, path with query, and the body's \
+                 SHA-256 in hexadecimal, a line feed between; and the Idempotency-Key as a fifth line where there is one.",
+            ),
+        ] {
+            let value = ApiKeyValue::with_description(header, text);
+            components.add_security_scheme(name, SecurityScheme::ApiKey(ApiKey::Header(value)));
+        }
+    }
+}
+
+/// Says of every route that takes keys that it does, and with which scope.
+pub(crate) fn allow_keys(openapi: &mut utoipa::openapi::OpenApi) {
+    for (path, item) in &mut openapi.paths.paths {
+        let operations = [
+            ("GET", &mut item.get),
+            ("POST", &mut item.post),
+            ("PUT", &mut item.put),
+            ("PATCH", &mut item.patch),
+            ("DELETE", &mut item.delete),
+        ];
+        for (method, operation) in operations {
+            let (Some(operation), Some(Access::Scope(scope))) =
+                (operation.as_mut(), access::of(method, path))
+            else {
+                continue;
+            };
+            let none = Vec::<String>::new;
+            let signed = SecurityRequirement::default()
+                .add("key", scope.names())
+                .add("keyTimestamp", none())
+                .add("keySignature", none());
+            operation.security.get_or_insert_default().push(signed);
+        }
     }
 }
 

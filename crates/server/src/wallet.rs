@@ -2,8 +2,10 @@
 //!
 //! Invariant: every movement is a command of the journal. A key on these routes holds for ever.
 
+mod addresses;
+mod leave;
 mod money;
-mod withdraw;
+pub(crate) mod withdraw;
 
 use axum::Json as Out;
 use axum::extract::State;
@@ -36,6 +38,8 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(money::transfer))
         .routes(routes!(withdraw::request, withdraw::list))
         .routes(routes!(withdraw::one, withdraw::cancel))
+        .routes(routes!(addresses::list, addresses::add, addresses::set))
+        .routes(routes!(addresses::remove))
 }
 
 /// What an account has.
@@ -92,7 +96,7 @@ pub(crate) struct Transaction {
 }
 
 impl Transaction {
-    fn of(assets: &[AssetConfig], row: &MoneyRow) -> Result<Self, Problem> {
+    pub(crate) fn of(assets: &[AssetConfig], row: &MoneyRow) -> Result<Self, Problem> {
         let asset = config(assets, row.asset)?;
         Ok(Self {
             id: row.id,

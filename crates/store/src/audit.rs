@@ -1,11 +1,17 @@
 //! The audit log: what was done, by whom, from where. Rows are added and never changed.
 
+pub mod chain;
+mod list;
+
 use std::net::IpAddr;
 
+use tokio_postgres::GenericClient;
 use tokio_postgres::types::Json;
 use uuid::Uuid;
 
 use crate::{Db, StoreError};
+
+pub use list::{AuditFilter, AuditRow, list};
 
 /// How grave an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +60,18 @@ pub struct AuditEntry {
 /// [`StoreError`] when the database does.
 pub async fn append(db: &Db, entries: &[AuditEntry]) -> Result<(), StoreError> {
     let client = db.get().await?;
+    append_in(&**client, entries).await
+}
+
+/// Adds entries in a transaction, so that what is done and what is said of it are one.
+///
+/// # Errors
+///
+/// [`StoreError`] when the database does.
+pub async fn append_in(
+    client: &impl GenericClient,
+    entries: &[AuditEntry],
+) -> Result<(), StoreError> {
     let column = |of: fn(&AuditEntry) -> &'static str| entries.iter().map(of).collect::<Vec<_>>();
     let levels = column(|entry| entry.level.name());
     let actions = column(|entry| entry.action);

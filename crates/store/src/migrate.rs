@@ -31,6 +31,8 @@ const MIGRATIONS: &[Migration] = &[
     migration!(3, "0003_users"),
     migration!(4, "0004_suspects"),
     migration!(5, "0005_projection_parts"),
+    migration!(6, "0006_accounts"),
+    migration!(7, "0007_keys_roles"),
 ];
 
 /// The key of the advisory lock under which migrations run: "kxmigrat" in ASCII.
@@ -158,8 +160,8 @@ mod tests {
 
     #[test]
     fn versions_are_gapless_and_stand_in_the_names() {
-        for (at, migration) in MIGRATIONS.iter().enumerate() {
-            assert_eq!(usize::try_from(migration.version), Ok(at + 1));
+        for (migration, version) in MIGRATIONS.iter().zip(1..) {
+            assert_eq!(migration.version, version, "{}", migration.name);
             assert!(migration.name.starts_with(&format!("{:04}_", migration.version)));
         }
     }

@@ -7,14 +7,21 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio_postgres::{AsyncMessage, NoTls};
+use tokio_postgres::{AsyncMessage, NoTls, Transaction};
 use units::AccountId;
 use uuid::Uuid;
 
+use crate::outbox::{self, NewMail};
 use crate::{Db, StoreError};
 
 /// The channel on which revocations are told.
 const CHANNEL: &str = "session_revoked";
+
+/// Ends one session. The notice goes out with the commit of the same statement, never before it and never without it.
+const REVOKE: &str = "WITH ended AS ( \
+         UPDATE sessions SET revoked_at = clock_timestamp(), revoked_reason = $3 \
+          WHERE id = $1 AND user_id = $2 AND revoked_at IS NULL RETURNING id) \
+     SELECT pg_notify($4, id::text) FROM ended";
 
 /// What it takes to make a session.
 #[derive(Clone, Copy, Debug)]
@@ -33,14 +40,37 @@ pub struct NewSession<'a> {
     pub address: IpAddr,
 }
 
-/// Makes a session.
+/// Makes a session for a login whose password was checked against `password_hash`.
+///
+/// Returns whether it did: not where the password was changed, or the user locked, after it was checked.
 ///
 /// # Errors
 ///
 /// [`StoreError`] when the database does.
-pub async fn begin(db: &Db, new: &NewSession<'_>) -> Result<(), StoreError> {
-    let client = db.get().await?;
-    client
+pub async fn begin(db: &Db, new: &NewSession<'_>, password_hash: &str) -> Result<bool, StoreError> {
+    let mut client = db.get().await?;
+    let transaction = client.transaction().await?;
+    // The lock makes a change of the password wait: it then ends this session too.
+    let row = transaction
+        .query_opt(
+            "SELECT 1 FROM users WHERE id = $1 AND password_hash = $2 AND locked_at IS NULL FOR SHARE",
+            &[&new.user, &password_hash],
+        )
+        .await?;
+    if row.is_none() {
+        return Ok(false);
+    }
+    insert(&transaction, new).await?;
+    transaction.commit().await?;
+    Ok(true)
+}
+
+/// Writes a session. The transaction has locked its user.
+pub(crate) async fn insert(
+    transaction: &Transaction<'_>,
+    new: &NewSession<'_>,
+) -> Result<(), StoreError> {
+    transaction
         .execute(
             "WITH session AS ( \
                  INSERT INTO sessions (id, user_id, expires_at, user_agent, address) \
@@ -57,6 +87,87 @@ pub async fn begin(db: &Db, new: &NewSession<'_>) -> Result<(), StoreError> {
         )
         .await?;
     Ok(())
+}
+
+/// A session as its owner sees it.
+#[derive(Clone, Debug)]
+pub struct SessionRow {
+    /// The id.
+    pub id: Uuid,
+    /// What the client said it was.
+    pub user_agent: String,
+    /// Where it was begun from.
+    pub address: Option<IpAddr>,
+    /// When it was begun, in microseconds since 1970.
+    pub created_at_micros: i64,
+    /// When it was refreshed last, in microseconds since 1970.
+    pub last_used_at_micros: i64,
+    /// When it ends by itself, in microseconds since 1970.
+    pub expires_at_micros: i64,
+}
+
+/// Returns a user's sessions that are not over, the last used first.
+///
+/// # Errors
+///
+/// [`StoreError`] when the database does.
+pub async fn of_user(db: &Db, user: Uuid, rows_max: i64) -> Result<Vec<SessionRow>, StoreError> {
+    let client = db.get().await?;
+    let rows = client
+        .query(
+            "SELECT id, user_agent, address, (extract(epoch FROM created_at) * 1000000)::bigint, \
+                    (extract(epoch FROM last_used_at) * 1000000)::bigint, \
+                    (extract(epoch FROM expires_at) * 1000000)::bigint \
+               FROM sessions WHERE user_id = $1 AND revoked_at IS NULL AND expires_at > clock_timestamp() \
+              ORDER BY last_used_at DESC, id LIMIT $2",
+            &[&user, &rows_max],
+        )
+        .await?;
+    let session = rows.iter().map(|row| SessionRow {
+        id: row.get(0),
+        user_agent: row.get(1),
+        address: row.get(2),
+        created_at_micros: row.get(3),
+        last_used_at_micros: row.get(4),
+        expires_at_micros: row.get(5),
+    });
+    Ok(session.collect())
+}
+
+/// Ends all sessions of a user but the one to keep, within a transaction, and tells every server. Returns those that ended.
+///
+/// # Errors
+///
+/// [`StoreError`] when the database does.
+pub(crate) async fn end_all(
+    transaction: &Transaction<'_>,
+    user: Uuid,
+    keep: Option<Uuid>,
+    reason: &str,
+) -> Result<Vec<Uuid>, StoreError> {
+    let rows = transaction
+        .query(
+            "WITH ended AS ( \
+                 UPDATE sessions SET revoked_at = clock_timestamp(), revoked_reason = $3 \
+                  WHERE user_id = $1 AND id IS DISTINCT FROM $2 AND revoked_at IS NULL RETURNING id) \
+             SELECT id, pg_notify($4, id::text) FROM ended",
+            &[&user, &keep, &reason, &CHANNEL],
+        )
+        .await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// Ends all sessions of a user but one. Returns those that ended.
+///
+/// # Errors
+///
+/// [`StoreError`] when the database does.
+pub async fn revoke_others(db: &Db, user: Uuid, keep: Uuid) -> Result<Vec<Uuid>, StoreError> {
+    let mut client = db.get().await?;
+    let transaction = client.transaction().await?;
+    let ended = end_all(&transaction, user, Some(keep), "revoked").await?;
+    transaction.commit().await?;
+    Ok(ended)
 }
 
 /// A session that was refreshed.
@@ -86,12 +197,18 @@ pub enum Refresh {
     },
 }
 
-/// Uses a refresh token and puts a new one in its place, in one transaction.
+/// Uses a refresh token and puts a new one in its place, in one transaction. Where it was used before, the session ends, and
+/// the first such time `warning`, which is given the user's e-mail address, is written with it.
 ///
 /// # Errors
 ///
 /// [`StoreError`] when the database does.
-pub async fn refresh(db: &Db, old_hash: &[u8], new_hash: &[u8]) -> Result<Refresh, StoreError> {
+pub async fn refresh(
+    db: &Db,
+    old_hash: &[u8],
+    new_hash: &[u8],
+    warning: impl FnOnce(String) -> NewMail + Send,
+) -> Result<Refresh, StoreError> {
     let mut client = db.get().await?;
     let transaction = client.transaction().await?;
     // The lock makes two uses of one token wait for each other: the second finds it used.
@@ -99,7 +216,7 @@ pub async fn refresh(db: &Db, old_hash: &[u8], new_hash: &[u8]) -> Result<Refres
         .query_opt(
             "SELECT token.used_at IS NOT NULL, session.id, users.id, users.account_id, \
                     session.revoked_at IS NULL AND session.expires_at > clock_timestamp() \
-                        AND users.locked_at IS NULL \
+                        AND users.locked_at IS NULL, users.email \
                FROM refresh_tokens token JOIN sessions session ON session.id = token.session_id \
                JOIN users ON users.id = session.user_id \
               WHERE token.token_hash = $1 FOR UPDATE OF token",
@@ -111,9 +228,11 @@ pub async fn refresh(db: &Db, old_hash: &[u8], new_hash: &[u8]) -> Result<Refres
     };
     let (used, session, user): (bool, Uuid, Uuid) = (row.get(0), row.get(1), row.get(2));
     if used {
-        transaction.rollback().await?;
-        drop(client);
-        revoke(db, user, session, "reused").await?;
+        let ended = transaction.query_opt(REVOKE, &[&session, &user, &"reused", &CHANNEL]).await?;
+        if ended.is_some() {
+            outbox::put(&transaction, &warning(row.get(5))).await?;
+        }
+        transaction.commit().await?;
         return Ok(Refresh::Reused { session, user });
     }
     if !row.get::<_, bool>(4) {
@@ -158,24 +277,15 @@ pub async fn of_token(db: &Db, token_hash: &[u8]) -> Result<Option<(Uuid, Uuid)>
     Ok(row.map(|row| (row.get(0), row.get(1))))
 }
 
-/// Ends a user's session and tells every server. A session that has ended stays as it is.
+/// Ends a user's session and tells every server. A session that has ended stays as it is. Returns whether it ended now.
 ///
 /// # Errors
 ///
 /// [`StoreError`] when the database does.
-pub async fn revoke(db: &Db, user: Uuid, session: Uuid, reason: &str) -> Result<(), StoreError> {
+pub async fn revoke(db: &Db, user: Uuid, session: Uuid, reason: &str) -> Result<bool, StoreError> {
     let client = db.get().await?;
-    // The notice goes out with the commit of the same statement, never before it and never without it.
-    client
-        .query_opt(
-            "WITH ended AS ( \
-                 UPDATE sessions SET revoked_at = clock_timestamp(), revoked_reason = $3 \
-                  WHERE id = $1 AND user_id = $2 AND revoked_at IS NULL RETURNING id) \
-             SELECT pg_notify($4, id::text) FROM ended",
-            &[&session, &user, &reason, &CHANNEL],
-        )
-        .await?;
-    Ok(())
+    let row = client.query_opt(REVOKE, &[&session, &user, &reason, &CHANNEL]).await?;
+    Ok(row.is_some())
 }
 
 /// Returns the sessions that were revoked within a time.

@@ -2,12 +2,14 @@
 //!
 //! Invariant: one e-mail address, folded, is one user, whatever comes in parallel: the unique index decides.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio_postgres::Row;
 use units::AccountId;
 use uuid::Uuid;
 
+use crate::outbox::{self, NewMail};
 use crate::{Db, StoreError};
 
 /// A user as stored.
@@ -29,6 +31,14 @@ pub struct User {
     pub locked: bool,
     /// When the user registered, in microseconds since 1970.
     pub created_at_micros: i64,
+    /// What others may call the user.
+    pub display_name: String,
+    /// Whether a second factor is asked for.
+    pub two_factor: bool,
+    /// Until when withdrawals are frozen, in microseconds since 1970.
+    pub withdrawals_frozen_until_micros: Option<i64>,
+    /// When the password was changed last, in microseconds since 1970.
+    pub password_changed_at_micros: Option<i64>,
 }
 
 impl std::fmt::Debug for User {
@@ -37,19 +47,25 @@ impl std::fmt::Debug for User {
     }
 }
 
+/// How many columns [`user`] reads.
+const USER_COLUMNS: usize = 12;
+
 /// A statement that ends in, or is about, the columns that [`user`] reads.
 macro_rules! of_user {
     ($before:literal, $after:literal) => {
         concat!(
             $before,
             " id, account_id, email, password_hash, reference_salt, verified_at IS NOT NULL, ",
-            "locked_at IS NOT NULL, (extract(epoch FROM created_at) * 1000000)::bigint ",
+            "locked_at IS NOT NULL, (extract(epoch FROM created_at) * 1000000)::bigint, display_name, ",
+            "EXISTS (SELECT FROM two_factor WHERE user_id = users.id AND secret IS NOT NULL), ",
+            "(extract(epoch FROM withdrawals_frozen_until) * 1000000)::bigint, ",
+            "(extract(epoch FROM password_changed_at) * 1000000)::bigint ",
             $after
         )
     };
 }
 
-fn user(row: &Row) -> Result<User, StoreError> {
+pub(crate) fn user(row: &Row) -> Result<User, StoreError> {
     let account: i64 = row.get(1);
     let account = u64::try_from(account)
         .map_err(|_| StoreError::Corrupt(format!("the account id {account} is negative")))?;
@@ -62,6 +78,10 @@ fn user(row: &Row) -> Result<User, StoreError> {
         verified: row.get(5),
         locked: row.get(6),
         created_at_micros: row.get(7),
+        display_name: row.get(8),
+        two_factor: row.get(9),
+        withdrawals_frozen_until_micros: row.get(10),
+        password_changed_at_micros: row.get(11),
     })
 }
 
@@ -82,6 +102,8 @@ pub struct NewUser<'a> {
     pub code_lifetime: Duration,
     /// How often it may be tried.
     pub code_attempts: i16,
+    /// The mail that brings it.
+    pub mail: &'a NewMail,
 }
 
 /// Makes an unverified user with a first verification code.
@@ -108,6 +130,7 @@ pub async fn register(db: &Db, new: &NewUser<'_>) -> Result<User, StoreError> {
             &[&new.id, &new.code_hash, &new.code_lifetime.as_secs_f64(), &new.code_attempts],
         )
         .await?;
+    outbox::put(&transaction, new.mail).await?;
     transaction.commit().await?;
     user(&row)
 }
@@ -134,23 +157,91 @@ pub async fn by_id(db: &Db, id: Uuid) -> Result<Option<User>, StoreError> {
     client.query_opt(&text, &[&id]).await?.as_ref().map(user).transpose()
 }
 
-/// Puts a new verification code in the place of the old one, unless that was sent within `pause`.
+/// Finds a user by the folded e-mail address for a login from an address, and whether the user has logged in from there
+/// within 90 days.
+///
+/// # Errors
+///
+/// [`StoreError`] when the database does.
+pub async fn for_login(
+    db: &Db,
+    email: &str,
+    address: IpAddr,
+) -> Result<(Option<User>, bool), StoreError> {
+    let client = db.get().await?;
+    let text = client
+        .prepare_cached(of_user!(
+            "SELECT",
+            ", EXISTS (SELECT FROM sessions WHERE user_id = users.id AND address = $2 \
+               AND revoked_reason IS DISTINCT FROM 'reused' AND created_at > clock_timestamp() - interval '90 days') \
+             FROM users WHERE email = $1"
+        ))
+        .await?;
+    let row = client.query_opt(&text, &[&email, &address]).await?;
+    let known = row.as_ref().is_some_and(|row| row.get(USER_COLUMNS));
+    Ok((row.as_ref().map(user).transpose()?, known))
+}
+
+/// Puts a stronger hash of the same password in the place of the old one, unless that has changed meanwhile.
 ///
 /// Returns whether it did.
 ///
 /// # Errors
 ///
 /// [`StoreError`] when the database does.
-pub async fn renew_code(
-    db: &Db,
-    id: Uuid,
-    code_hash: &[u8],
-    lifetime: Duration,
-    attempts: i16,
-    pause: Duration,
-) -> Result<bool, StoreError> {
+pub async fn rehash(db: &Db, id: Uuid, old: &str, new: &str) -> Result<bool, StoreError> {
     let client = db.get().await?;
-    let renewed = client
+    let changed = client
+        .execute(
+            "UPDATE users SET password_hash = $3 WHERE id = $1 AND password_hash = $2",
+            &[&id, &old, &new],
+        )
+        .await?;
+    Ok(changed == 1)
+}
+
+/// Sets what others may call a user.
+///
+/// # Errors
+///
+/// [`StoreError`] when the database does.
+pub async fn set_display_name(db: &Db, id: Uuid, name: &str) -> Result<(), StoreError> {
+    let client = db.get().await?;
+    client
+        .execute(
+            "UPDATE users SET display_name = $2 WHERE id = $1 AND closed_at IS NULL",
+            &[&id, &name],
+        )
+        .await?;
+    Ok(())
+}
+
+/// A verification code that takes the place of the one before.
+#[derive(Clone, Copy)]
+pub struct NewCode<'a> {
+    /// Its hash.
+    pub hash: &'a [u8],
+    /// How long it is good.
+    pub lifetime: Duration,
+    /// How often it may be tried.
+    pub attempts: i16,
+    /// How long the one before must have been sent.
+    pub pause: Duration,
+    /// The mail that brings it.
+    pub mail: &'a NewMail,
+}
+
+/// Puts a new verification code in the place of the old one, unless that was sent within the pause.
+///
+/// Returns whether it did.
+///
+/// # Errors
+///
+/// [`StoreError`] when the database does.
+pub async fn renew_code(db: &Db, id: Uuid, code: &NewCode<'_>) -> Result<bool, StoreError> {
+    let mut client = db.get().await?;
+    let transaction = client.transaction().await?;
+    let renewed = transaction
         .execute(
             "INSERT INTO verification_codes AS code (user_id, code_hash, expires_at, attempts_left) \
              SELECT id, $2, clock_timestamp() + make_interval(secs => $3), $4 FROM users \
@@ -159,9 +250,19 @@ pub async fn renew_code(
                  expires_at = excluded.expires_at, attempts_left = excluded.attempts_left, \
                  sent_at = clock_timestamp() \
               WHERE code.sent_at <= clock_timestamp() - make_interval(secs => $5)",
-            &[&id, &code_hash, &lifetime.as_secs_f64(), &attempts, &pause.as_secs_f64()],
+            &[
+                &id,
+                &code.hash,
+                &code.lifetime.as_secs_f64(),
+                &code.attempts,
+                &code.pause.as_secs_f64(),
+            ],
         )
         .await?;
+    if renewed == 1 {
+        outbox::put(&transaction, code.mail).await?;
+    }
+    transaction.commit().await?;
     Ok(renewed == 1)
 }
 

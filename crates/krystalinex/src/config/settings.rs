@@ -35,6 +35,29 @@ pub const SETTINGS: &[Setting] = &[
         "JWT_SECRET",
         "signing key of access tokens, 32 bytes or more; `up` makes one, but not in production",
     ),
+    secret(
+        "JWT_SECRET_PREVIOUS",
+        "the key before JWT_SECRET: what it has signed or sealed is still taken while keys change",
+    ),
+    secret(
+        "KX_DATA_KEY",
+        "key that secrets in the database are sealed with, 32 bytes or more; from JWT_SECRET where it is not set",
+    ),
+    secret(
+        "SMTP_URL",
+        "where mail goes, smtp://user:password@host:port or smtps://…; the development inbox where it is not set",
+    ),
+    setting("KX_MAIL_FROM", Some("KrystalineX <no-reply@krystalinex.local>"), "the sender of mail"),
+    setting(
+        "KX_PUBLIC_URL",
+        None,
+        "where people reach this exchange, for links in mail; without it mail has no links",
+    ),
+    setting(
+        "KX_WITHDRAWAL_FREEZE_HOURS",
+        Some("24"),
+        "how long a change of security settings freezes withdrawals, in hours",
+    ),
     setting(
         "DB_HOST",
         Some("localhost"),
@@ -75,6 +98,27 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("KX_TLS_CERTIFICATE", None, "a PEM file: the server itself serves TLS, as this"),
     setting("KX_TLS_KEY", None, "the PEM file of that certificate's key"),
+    setting("KX_KEYS_WINDOW_MS", Some("5000"), "how far off a signed request's timestamp may be"),
+    setting(
+        "KX_WITHDRAWAL_ALLOW_LIST",
+        Some(""),
+        "required: money leaves to listed destinations alone; optional: each user chooses; required in production",
+    ),
+    setting(
+        "KX_WITHDRAWAL_COOLING_OFF_HOURS",
+        Some("24"),
+        "hours that a destination must have been listed",
+    ),
+    setting(
+        "KX_WITHDRAWAL_LIMITS",
+        Some(""),
+        "what may leave in 24 hours, such as BTC=2,USD=50000; no limit for an asset that is not named",
+    ),
+    setting(
+        "KX_RATE_LIMITS",
+        Some(""),
+        "requests of one caller, such as anonymous=100,user=100,orders=2000,attempts=60,money=600; 0: no limit",
+    ),
     setting("KX_SNAPSHOT_COMMANDS", Some("250000"), "commands between two snapshots of the state"),
     setting("KX_BATCH_COMMANDS_MAX", Some("512"), "commands that one journal row takes at most"),
 ];

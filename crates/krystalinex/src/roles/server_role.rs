@@ -50,7 +50,7 @@ pub(super) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::
         db,
         live: Arc::clone(&live),
         publisher: Arc::clone(&transport.publisher),
-        mailer: Arc::new(inbox),
+        mailer: config.mailer(inbox)?,
         clock: Arc::new(SystemClock),
     });
     let draining = shutdown.clone();
@@ -68,7 +68,7 @@ pub(super) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::
     Ok(())
 }
 
-/// The development inbox, on this machine alone; in production there is none.
+/// The development inbox, on this machine alone; in production, or where there is SMTP, nobody can look into it.
 async fn inbox(
     config: &Config,
     server_config: &ServerConfig,
@@ -77,7 +77,7 @@ async fn inbox(
 ) -> Inbox {
     let inbox = Inbox::default();
     let (port, _) = config.inbox_port;
-    if config.mode != Mode::Production {
+    if config.mode != Mode::Production && config.smtp_url.is_none() {
         match server::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await {
             Ok(listener) => {
                 let router = server::inbox::router(inbox.clone());

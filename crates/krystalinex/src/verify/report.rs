@@ -22,6 +22,8 @@ pub(crate) enum Area {
     Snapshots,
     /// The bytes of snapshots, against their own hash.
     SnapshotBytes,
+    /// The audit log's rows, against their hash chain.
+    AuditLog,
     /// The rows of all projections.
     Projections,
     /// One projection, by its table.
@@ -50,6 +52,7 @@ impl fmt::Display for Area {
             Self::State => "state invariants",
             Self::Snapshots => "snapshots",
             Self::SnapshotBytes => "snapshot bytes",
+            Self::AuditLog => "audit log",
             Self::Projections => "projections",
             Self::Projection(table) => table,
         })

@@ -33,6 +33,22 @@ async fn database(cluster: &Throwaway) -> Db {
     db
 }
 
+/// Writes three rows into the audit log, and their links.
+async fn audit(db: &Db) {
+    let entry = store::audit::AuditEntry {
+        level: store::audit::Level::Info,
+        action: "test",
+        user: None,
+        address: None,
+        trace_id: 7,
+        detail: serde_json::json!({ "a": 1 }),
+    };
+    let entries = [entry.clone(), entry.clone(), entry];
+    store::audit::append(db, &entries).await.expect("rows can be added");
+    let links = store::audit::chain::extend(db).await.expect("links can be added");
+    assert_eq!(links, Some(3));
+}
+
 /// Changes a database by hand, as somebody with all rights to it can.
 async fn change(db: &Db, text: &str) {
     let connection = db.dedicated().await.expect("it answers");
@@ -44,9 +60,16 @@ async fn change(db: &Db, text: &str) {
 async fn a_row_changed_by_hand_is_named() {
     let cluster = Throwaway::start().await.expect("PostgreSQL is installed");
     let db = database(&cluster).await;
+    audit(&db).await;
     let verified = verify(&db, false).await.expect("it can be read");
     assert!(verified.is_clean(), "{verified}");
     for (text, named) in [
+        (
+            "UPDATE audit_log SET detail = '{\"forged\": true}' WHERE id = 2",
+            "row 2 of the audit log, link 2, is not what was written",
+        ),
+        ("DELETE FROM audit_log WHERE id = 1", "row 1 of the audit log, link 1, is gone"),
+        ("DELETE FROM audit_chain WHERE position = 1", "link 1 is missing"),
         (
             "UPDATE balances SET available = available + 1 WHERE account_id = 1003 AND asset_id = 1",
             "balances account_id = 1003, asset_id = 1: available is",

@@ -12,13 +12,22 @@ const LOCAL_BYTES_MAX: usize = 64;
 ///
 /// A refusal that says what an address is here.
 pub(crate) fn fold(text: Option<&str>) -> Result<String, Problem> {
-    let text = text.ok_or_else(|| Problem::value("email", "required", "is required"))?;
+    fold_field("email", text)
+}
+
+/// Folds an address that stands in another field.
+///
+/// # Errors
+///
+/// Those of [`fold`].
+pub(crate) fn fold_field(field: &str, text: Option<&str>) -> Result<String, Problem> {
+    let text = text.ok_or_else(|| Problem::value(field, "required", "is required"))?;
     if is_address(text) {
         Ok(text.to_ascii_lowercase())
     } else {
         let rule =
             "must be an address such as name@example.com, in ASCII, of at most 254 characters";
-        Err(Problem::value("email", "email_invalid", rule))
+        Err(Problem::value(field, "email_invalid", rule))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Registering and verifying the e-mail address.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json as Out;
@@ -10,7 +11,7 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 use store::StoreError;
 use store::audit::Level;
-use store::users::{self, NewUser, Verified};
+use store::users::{self, NewCode, NewUser, Verified};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -18,13 +19,13 @@ use super::{account, audit, email, password};
 use crate::app::App;
 use crate::body::Json;
 use crate::edge::Context;
-use crate::mail::Mail;
+use crate::mail::letter::Letter;
 use crate::problem::{Code, Problem, ProblemBody, chain};
 
 /// How long a verification code is good.
-const CODE_LIFETIME: Duration = Duration::from_secs(15 * 60);
+pub(crate) const CODE_LIFETIME: Duration = Duration::from_secs(15 * 60);
 /// How often a code may be tried: five guesses of a million.
-const CODE_ATTEMPTS: i16 = 5;
+pub(crate) const CODE_ATTEMPTS: i16 = 5;
 /// How long one must wait for the next code.
 const CODE_PAUSE: Duration = Duration::from_secs(30);
 
@@ -63,9 +64,10 @@ pub(crate) async fn register(
     Json { value: body, .. }: Json<Register>,
 ) -> Result<Response, Problem> {
     let email = email::fold(body.email.as_deref())?;
-    let password = new_password(body.password, &email)?;
+    let password = new_password("password", body.password, &email)?;
     let password_hash = app.passwords.hash(password).await?;
     let (id, code) = (Uuid::now_v7(), new_code());
+    let mail = Letter::verification(&code, CODE_LIFETIME).seal(&app, &email);
     let new = NewUser {
         id,
         email: &email,
@@ -74,13 +76,14 @@ pub(crate) async fn register(
         code_hash: &code_hash(&app, id, &code),
         code_lifetime: CODE_LIFETIME,
         code_attempts: CODE_ATTEMPTS,
+        mail: &mail,
     };
     match users::register(&app.db, &new).await {
         Ok(_) => {}
         Err(StoreError::Unique { .. }) => return Err(Problem::new(Code::EmailTaken)),
         Err(error) => return Err(Problem::unavailable("cannot register", &error)),
     }
-    send_code(&app, &email, &code).await;
+    app.delivery.wake();
     audit(&app, &context, Level::Info, "auth.register", Some(id));
     let next = "A 6-digit code was sent to this address: POST it to /api/v1/auth/verify. In development, mail is in the \
                 inbox at port 1080.";
@@ -158,51 +161,71 @@ pub(crate) async fn resend_code(
     Json { value: body, .. }: Json<ResendCode>,
 ) -> Result<StatusCode, Problem> {
     let email = email::fold(body.email.as_deref())?;
-    let unavailable = |error: StoreError| Problem::unavailable("cannot send a code again", &error);
-    let user = users::by_email(&app.db, &email).await.map_err(unavailable)?;
-    let id = user.as_ref().map_or(Uuid::nil(), |user| user.id);
-    let code = new_code();
-    let hash = code_hash(&app, id, &code);
-    let renewed =
-        users::renew_code(&app.db, id, &hash, CODE_LIFETIME, CODE_ATTEMPTS, CODE_PAUSE).await;
-    if renewed.map_err(unavailable)? {
-        send_code(&app, &email, &code).await;
-    }
+    // Whether there is such a user is found out after the answer, so that its time tells nothing.
+    later(&app, "a code cannot be sent again", async move |app| {
+        let user = users::by_email(&app.db, &email).await?;
+        let id = user.as_ref().map_or(Uuid::nil(), |user| user.id);
+        let code = new_code();
+        let mail = Letter::verification(&code, CODE_LIFETIME).seal(&app, &email);
+        let new = NewCode {
+            hash: &code_hash(&app, id, &code),
+            lifetime: CODE_LIFETIME,
+            attempts: CODE_ATTEMPTS,
+            pause: CODE_PAUSE,
+            mail: &mail,
+        };
+        users::renew_code(&app.db, id, &new).await
+    })?;
     Ok(StatusCode::ACCEPTED)
 }
 
-fn new_password(password: Option<String>, email: &str) -> Result<String, Problem> {
-    let password = password.ok_or_else(|| Problem::value("password", "required", "is required"))?;
+/// Does something after the answer, and has its mail sent if it says so.
+pub(super) fn later<F>(
+    app: &App,
+    failure: &'static str,
+    work: impl FnOnce(App) -> F,
+) -> Result<(), Problem>
+where
+    F: Future<Output = Result<bool, StoreError>> + Send + 'static,
+{
+    let Ok(place) = Arc::clone(&app.later).try_acquire_owned() else {
+        return Err(Problem::new(Code::TooManyRequests));
+    };
+    let (app, work) = (app.clone(), work(app.clone()));
+    tokio::spawn(async move {
+        match work.await {
+            Ok(true) => app.delivery.wake(),
+            Ok(false) => {}
+            Err(error) => tracing::error!(error = %chain(&error), "{failure}"),
+        }
+        drop(place);
+    });
+    Ok(())
+}
+
+/// Reads a password that is to be set.
+pub(super) fn new_password(
+    field: &str,
+    password: Option<String>,
+    email: &str,
+) -> Result<String, Problem> {
+    let password = password.ok_or_else(|| Problem::value(field, "required", "is required"))?;
     if password.chars().count() < password::CHARACTERS_MIN || password.len() > password::BYTES_MAX {
         let rule = "must have at least 10 characters and at most 128 bytes";
-        return Err(Problem::value("password", "password_length", rule));
+        return Err(Problem::value(field, "password_length", rule));
     }
     if password.contains('\0') || password.to_lowercase() == email {
         let rule = "must not be the e-mail address, nor contain a NUL";
-        return Err(Problem::value("password", "password_weak", rule));
+        return Err(Problem::value(field, "password_weak", rule));
     }
     Ok(password)
 }
 
-fn new_code() -> String {
+pub(crate) fn new_code() -> String {
     format!("{:06}", rand::rng().random_range(0..1_000_000))
 }
 
 /// Hashes a code with this server's key: without it, a stolen table tells no code, few as there are.
-fn code_hash(app: &App, user: Uuid, code: &str) -> [u8; 32] {
+pub(crate) fn code_hash(app: &App, user: Uuid, code: &str) -> [u8; 32] {
     app.tokens.keyed_hash("verification code", &[user.as_bytes(), code.as_bytes()])
-}
-
-async fn send_code(app: &App, email: &str, code: &str) {
-    let mail = Mail {
-        to: email.to_owned(),
-        subject: "Your KrystalineX verification code".to_owned(),
-        text: format!(
-            "Your code is {code}. It is good for 15 minutes.\n\nIf you did not register, ignore this mail."
-        ),
-    };
-    // Registering stands without it: the code can be sent again.
-    if let Err(error) = app.mailer.send(mail).await {
-        tracing::error!(error = %chain(&error), "a verification code could not be sent");
-    }
 }

@@ -1,4 +1,4 @@
-//! Logging in, staying logged in, logging out.
+//! Staying logged in, logging out.
 
 use std::time::Duration;
 
@@ -12,41 +12,21 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use store::StoreError;
 use store::audit::Level;
-use store::sessions::{self, NewSession, Refresh};
-use store::users;
+use store::sessions::{self, Refresh};
 use utoipa::ToSchema;
-use uuid::Uuid;
 
-use super::{account, audit, email, is_cross_site, password};
+use super::{audit, cookie, is_cross_site, origin, ways};
 use crate::app::App;
-use crate::body::{Json, OptionalJson};
+use crate::body::OptionalJson;
 use crate::edge::{Auth, Context};
-use crate::limits::{Allowance, Class};
+use crate::mail::letter::Letter;
 use crate::problem::{Code, Problem, ProblemBody};
 use crate::token::{ACCESS_SECONDS, Principal};
 
 /// How long a session may be refreshed.
-const SESSION_LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-/// The time over which failed logins are counted.
-const FAILURES_PERIOD: Duration = Duration::from_secs(15 * 60);
+pub(super) const SESSION_LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 const COOKIE: &str = "kx_refresh";
 const COOKIE_PATH: &str = "/api/v1/auth";
-const USER_AGENT_BYTES_MAX: usize = 200;
-
-/// What it takes to log in.
-#[derive(Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct Login {
-    /// The e-mail address.
-    #[schema(required, value_type = String, example = "ann@example.com")]
-    email: Option<String>,
-    /// The password.
-    #[schema(required, value_type = String, example = "correct horse battery")]
-    password: Option<String>,
-    /// `body` for programs, which then keep the refresh token themselves; `cookie` for browsers, and unless given.
-    #[schema(example = "body")]
-    refresh_in: Option<String>,
-}
 
 /// Tokens of a session.
 #[derive(Serialize, ToSchema)]
@@ -61,59 +41,9 @@ pub(crate) struct SessionBody {
     /// Good for one refresh, where it was asked for in the body.
     #[serde(skip_serializing_if = "Option::is_none")]
     refresh_token: Option<String>,
-}
-
-/// Logs in. The refresh token is in an HttpOnly cookie unless `refreshIn` is `body`.
-#[utoipa::path(post, path = "/api/v1/auth/login", tag = "Auth", request_body = Login, responses(
-    (status = 200, body = SessionBody),
-    (status = 401, body = ProblemBody, description = "`credentials_invalid`"),
-    (status = 403, body = ProblemBody, description = "`not_verified`"),
-    (status = 429, body = ProblemBody, description = "`too_many_attempts`")))]
-pub(crate) async fn login(
-    State(app): State<App>,
-    context: Context,
-    headers: HeaderMap,
-    Json { value: body, .. }: Json<Login>,
-) -> Result<Response, Problem> {
-    let email = email::fold(body.email.as_deref())?;
-    let password =
-        body.password.ok_or_else(|| Problem::value("password", "required", "is required"))?;
-    let in_body = refresh_in_body(body.refresh_in.as_deref())?;
-    check_failures(&app, &email)?;
-    let unavailable = |error: StoreError| Problem::unavailable("cannot log in", &error);
-    let user = users::by_email(&app.db, &email).await.map_err(unavailable)?;
-    let stored = user.as_ref().map(|user| user.password_hash.clone());
-    let fits = password.len() <= password::BYTES_MAX;
-    // A password that is too long cannot be right; it costs the same as one that could.
-    let password = if fits { password } else { String::new() };
-    let right = app.passwords.check(password, stored).await? && fits;
-    let user = user.filter(|user| right && !user.locked);
-    let Some(user) = user else {
-        count_failure(&app, &email);
-        audit(&app, &context, Level::Warn, "auth.login_failed", None);
-        return Err(Problem::new(Code::CredentialsInvalid));
-    };
-    if !user.verified {
-        return Err(Problem::new(Code::NotVerified));
-    }
-    app.limiter.forget(app.limiter.email(&email), Class::Failures);
-    let (session, token) = (Uuid::now_v7(), new_token());
-    let agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
-    let agent = agent.unwrap_or_default();
-    let new = NewSession {
-        id: session,
-        user: user.id,
-        token_hash: &hash(&token),
-        lifetime: SESSION_LIFETIME,
-        user_agent: &agent[..agent.len().min(USER_AGENT_BYTES_MAX)],
-        address: context.address,
-    };
-    sessions::begin(&app.db, &new).await.map_err(unavailable)?;
-    // Verification may have been answered while the sequencer was away.
-    account::open(&app, user.account, context.trace_id).await;
-    audit(&app, &context, Level::Info, "auth.login", Some(user.id));
-    let principal = Principal { user: user.id, account: user.account, session };
-    Ok(answer(&app, &principal, token, in_body))
+    /// Stands for this device at later logins, where it was asked for in the body.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_token: Option<String>,
 }
 
 /// A refresh token, where it is not in the cookie.
@@ -141,18 +71,20 @@ pub(crate) async fn refresh(
         None => (cookie_token(&headers)?.ok_or(Problem::new(Code::RefreshInvalid))?, false),
     };
     let token = new_token();
-    let refreshed = sessions::refresh(&app.db, &hash(&old), &hash(&token))
+    let warning = |email: String| Letter::session_reused(&origin(&context)).seal(&app, &email);
+    let refreshed = sessions::refresh(&app.db, &hash(&old), &hash(&token), warning)
         .await
         .map_err(|error| Problem::unavailable("cannot refresh", &error))?;
     match refreshed {
         Refresh::Good(good) => {
             let principal =
                 Principal { user: good.user, account: good.account, session: good.session };
-            Ok(answer(&app, &principal, token, in_body))
+            Ok(answer(&app, &principal, token, None, in_body))
         }
         Refresh::Unknown => Err(Problem::new(Code::RefreshInvalid)),
         Refresh::Reused { session, user } => {
             app.revoked.insert(session);
+            app.delivery.wake();
             audit(&app, &context, Level::Warn, "auth.refresh_reused", Some(user));
             Err(Problem::new(Code::RefreshInvalid))
         }
@@ -196,7 +128,7 @@ pub(crate) async fn logout(
     Ok(response)
 }
 
-fn refresh_in_body(word: Option<&str>) -> Result<bool, Problem> {
+pub(super) fn refresh_in_body(word: Option<&str>) -> Result<bool, Problem> {
     match word {
         None | Some("cookie") => Ok(false),
         Some("body") => Ok(true),
@@ -206,59 +138,47 @@ fn refresh_in_body(word: Option<&str>) -> Result<bool, Problem> {
 
 /// Returns the cookie's token; refuses it where another site's page makes the browser send it.
 fn cookie_token(headers: &HeaderMap) -> Result<Option<String>, Problem> {
-    let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let mut pairs = cookies.flat_map(|line| line.split(';')).map(str::trim);
-    let token = pairs.find_map(|pair| pair.strip_prefix(COOKIE)?.strip_prefix('='));
+    let token = cookie(headers, COOKIE);
     if token.is_some() && is_cross_site(headers) {
         return Err(Problem::new(Code::OriginForbidden));
     }
-    Ok(token.map(str::to_owned))
+    Ok(token)
 }
 
-fn failures(app: &App) -> Option<Allowance> {
-    let count = app.config.rate_limits.account_failures_max;
-    (count > 0).then_some(Allowance { count, period: FAILURES_PERIOD })
-}
-
-fn check_failures(app: &App, email: &str) -> Result<(), Problem> {
-    let Some(allowance) = failures(app) else { return Ok(()) };
-    let left = app.limiter.look(app.limiter.email(email), Class::Failures, allowance);
-    if left.allowed {
-        Ok(())
-    } else {
-        Err(Problem::new(Code::TooManyAttempts).retry_after(left.reset_seconds))
-    }
-}
-
-fn count_failure(app: &App, email: &str) {
-    if let Some(allowance) = failures(app) {
-        let _ = app.limiter.take(app.limiter.email(email), Class::Failures, allowance);
-    }
-}
-
-fn new_token() -> String {
+pub(super) fn new_token() -> String {
     URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>())
 }
 
-/// Hashes a refresh token. It has 256 random bits, so a plain hash cannot be turned round.
-fn hash(token: &str) -> [u8; 32] {
+/// Hashes a token. It has 256 random bits, so a plain hash cannot be turned round.
+pub(super) fn hash(token: &str) -> [u8; 32] {
     Sha256::digest(token.as_bytes()).into()
 }
 
-fn answer(app: &App, principal: &Principal, token: String, in_body: bool) -> Response {
+/// Answers with a session's tokens, and with the device's after a login.
+pub(super) fn answer(
+    app: &App,
+    principal: &Principal,
+    token: String,
+    device: Option<String>,
+    in_body: bool,
+) -> Response {
     let access_token = app.tokens.sign(principal, app.now_seconds());
     let mut body = SessionBody {
         access_token,
         token_type: "Bearer",
         expires_in: ACCESS_SECONDS,
         refresh_token: None,
+        device_token: None,
     };
     if in_body {
-        body.refresh_token = Some(token);
+        (body.refresh_token, body.device_token) = (Some(token), device);
         return Out(body).into_response();
     }
     let mut response = Out(body).into_response();
     set_cookie(app, response.headers_mut(), &token, SESSION_LIFETIME.as_secs());
+    if let Some(device) = device {
+        ways::set_cookie(app, response.headers_mut(), &device);
+    }
     response
 }
 

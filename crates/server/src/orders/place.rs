@@ -40,7 +40,7 @@ pub(super) async fn place(
     let new = read(&app, &body, principal.account)?;
     let ask = Ask {
         id: command_id(principal.user, ROUTE, key.as_deref()),
-        keyed: key.is_some(),
+        keyed: key.is_lasting(),
         body_hash: hash,
         trace_id: context.trace_id,
         expires_at: None,

@@ -7,14 +7,16 @@ use axum::response::{IntoResponse, Response};
 use engine::{Action, Event, Reject};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
+use store::outgoing::Way;
 use units::ReferenceHash;
 use utoipa::ToSchema;
 use wire::DecimalInput;
 
+use super::leave::{Leaving, admit};
 use super::{Transaction, amount, asset, refused};
 use crate::app::App;
 use crate::body::{IdempotencyKey, Json};
-use crate::command::{Answer, Ask, Decided, command_id, submit};
+use crate::command::{Answer, Ask, Decided, command_id, known, submit};
 use crate::edge::{Context, with_sequence};
 use crate::problem::{Code, Problem, ProblemBody};
 use crate::token::Principal;
@@ -63,7 +65,7 @@ pub(super) async fn deposit(
     let account = principal.account;
     let ask = Ask {
         id,
-        keyed: key.is_some(),
+        keyed: key.is_lasting(),
         body_hash: hash,
         trace_id: context.trace_id,
         expires_at: None,
@@ -115,14 +117,15 @@ pub(crate) struct Transfer {
     to: Option<String>,
 }
 
-/// Transfers money to another user, at once.
+/// Transfers money to another user, at once. The rules of withdrawals stand for it, too.
 #[utoipa::path(post, path = "/api/v1/wallet/transfer", tag = "Wallet", security(("bearer" = [])),
     params(("Idempotency-Key" = Option<String>, Header, description = "The same key and body give the first answer again")),
     request_body = Transfer, responses(
     (status = 201, body = Transaction), (status = 200, body = Transaction, description = "A repeat: the first answer"),
     (status = 202, description = "Not decided yet; it will be in `transactions`"),
+    (status = 403, body = ProblemBody, description = "`account_locked`; `scope_missing`"),
     (status = 404, body = ProblemBody, description = "`account_unknown`"),
-    (status = 422, body = ProblemBody)))]
+    (status = 422, body = ProblemBody, description = "Also `withdrawal_frozen`, `destination_unlisted`, `destination_cooling_off`, `withdrawal_limit`")))]
 pub(super) async fn transfer(
     State(app): State<App>,
     context: Context,
@@ -135,14 +138,23 @@ pub(super) async fn transfer(
     let to = body.to.as_deref().ok_or_else(|| Problem::value("to", "required", "is required"))?;
     let to = wire::address::parse(to)
         .map_err(|error| Problem::value("to", "address_invalid", error.to_string()))?;
+    let id = command_id(principal.user, "POST /api/v1/wallet/transfer", key.as_deref());
     let ask = Ask {
-        id: command_id(principal.user, "POST /api/v1/wallet/transfer", key.as_deref()),
-        keyed: key.is_some(),
+        id,
+        keyed: key.is_lasting(),
         body_hash: hash,
         trace_id: context.trace_id,
         expires_at: None,
         action: Action::Transfer { from: principal.account, to, asset, amount },
     };
+    // A repeat gets its first answer, whatever rules have come since.
+    if let Some(first) = known(&app, &ask).await? {
+        return answer(&app, &principal, &first);
+    }
+    let destination = wire::address::format(to);
+    let (way, destination) = (Way::Transfer, destination.as_str());
+    let leaving = Leaving { id, way, asset: (asset, &config), amount, destination };
+    admit(&app, &context, &principal, &leaving).await?;
     match submit(&app, ask).await? {
         Answer::Pending(_) => Ok(StatusCode::ACCEPTED.into_response()),
         Answer::Decided(decided) => answer(&app, &principal, &decided),

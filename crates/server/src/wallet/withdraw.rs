@@ -8,6 +8,7 @@ use engine::{Action, AssetConfig, Event, WithdrawalState};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use store::lookup::{self, WithdrawalRow};
+use store::outgoing::Way;
 use store::{StoreError, users};
 use units::{AssetId, ReferenceHash};
 use utoipa::{IntoParams, ToSchema};
@@ -16,10 +17,11 @@ use wire::DecimalInput;
 use wire::body::Page;
 use wire::time::Timestamp;
 
+use super::leave::{Leaving, admit};
 use super::{amount, asset, config, refused};
 use crate::app::App;
 use crate::body::{self, IdempotencyKey, Json, Query, Segment, page_size};
-use crate::command::{Answer, Ask, Decided, command_id, submit};
+use crate::command::{Answer, Ask, Decided, command_id, known, submit};
 use crate::edge::{Context, with_sequence};
 use crate::orders::{cursor, min_projected, wait_projected};
 use crate::problem::{Code, Problem, ProblemBody};
@@ -68,7 +70,7 @@ pub(crate) struct Withdrawal {
 }
 
 impl Withdrawal {
-    fn of(assets: &[AssetConfig], row: &WithdrawalRow) -> Result<Self, Problem> {
+    pub(crate) fn of(assets: &[AssetConfig], row: &WithdrawalRow) -> Result<Self, Problem> {
         let asset = config(assets, row.asset)?;
         Ok(Self {
             id: row.id,
@@ -83,13 +85,15 @@ impl Withdrawal {
     }
 }
 
-/// Requests a withdrawal: its amount is held from now on.
+/// Requests a withdrawal: its amount is held from now on. Rules of the account may stand against it: a freeze, the list of
+/// destinations, what may leave in a day.
 #[utoipa::path(post, path = "/api/v1/wallet/withdraw", tag = "Wallet", security(("bearer" = [])),
     params(("Idempotency-Key" = Option<String>, Header, description = "The same key and body give the first answer again")),
     request_body = Request, responses(
     (status = 201, body = Withdrawal), (status = 200, body = Withdrawal, description = "A repeat: the first answer"),
     (status = 202, description = "Not decided yet; it will be in the list"),
-    (status = 422, body = ProblemBody)))]
+    (status = 403, body = ProblemBody, description = "`account_locked`; `scope_missing`"),
+    (status = 422, body = ProblemBody, description = "Also `withdrawal_frozen`, `destination_unlisted`, `destination_cooling_off`, `withdrawal_limit`")))]
 pub(super) async fn request(
     State(app): State<App>,
     context: Context,
@@ -105,13 +109,9 @@ pub(super) async fn request(
     let user = users::by_id(&app.db, principal.user).await.map_err(unavailable)?;
     let user = user.ok_or(Problem::new(Code::Unauthenticated))?;
     let id = command_id(principal.user, "POST /api/v1/wallet/withdraw", key.as_deref());
-    // Kept before the command is sent: whoever pays must find it. One that is refused leaves a row that nobody reads.
-    users::keep_destination(&app.db, wire::id::to_uuid(id), principal.user, destination)
-        .await
-        .map_err(unavailable)?;
     let ask = Ask {
         id,
-        keyed: key.is_some(),
+        keyed: key.is_lasting(),
         body_hash: hash,
         trace_id: context.trace_id,
         expires_at: None,
@@ -122,13 +122,20 @@ pub(super) async fn request(
             destination: destination_hash(&user.reference_salt, destination),
         },
     };
+    // A repeat gets its first answer, whatever rules have come since.
+    if let Some(first) = known(&app, &ask).await? {
+        return answer(&app, &principal, &first, destination);
+    }
+    let way = Way::Withdrawal;
+    let leaving = Leaving { id, way, asset: (asset, &config), amount, destination };
+    admit(&app, &context, &principal, &leaving).await?;
     match submit(&app, ask).await? {
         Answer::Pending(_) => Ok(StatusCode::ACCEPTED.into_response()),
         Answer::Decided(decided) => answer(&app, &principal, &decided, destination),
     }
 }
 
-fn destination(text: Option<&str>) -> Result<&str, Problem> {
+pub(super) fn destination(text: Option<&str>) -> Result<&str, Problem> {
     let text = text.ok_or_else(|| Problem::value("destination", "required", "is required"))?;
     let fits = (1..=DESTINATION_BYTES_MAX).contains(&text.len());
     if fits && text.bytes().all(|byte| byte.is_ascii_graphic()) {

@@ -4,6 +4,8 @@
 //! it. An access token is taken in an `auth` request alone, never from the URL, and holds until its time is over or
 //! its session is revoked.
 
+mod sign_in;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,14 +15,17 @@ use telemetry::Metric;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout, timeout_at};
 
+use sign_in::SignedIn;
+
 use super::channel::{Channel, Own, OwnSet};
 use super::message::{Message, Request};
 use super::missed;
 use super::outbox::Outbox;
 use crate::app::App;
-use crate::edge::{Auth, Context};
+use crate::edge::Context;
+use crate::keys::Claim;
 use crate::market_data::MarketData;
-use crate::token::{ACCESS_SECONDS, BadToken, Principal};
+use crate::rates;
 
 /// The longest message of a client, in bytes.
 pub(super) const MESSAGE_BYTES_MAX: usize = 16 * 1_024;
@@ -85,12 +90,6 @@ struct Connection {
     signed_in: Option<SignedIn>,
     frames: Allowance,
     heard_at: Instant,
-}
-
-/// Who has shown a token.
-struct SignedIn {
-    principal: Principal,
-    token: String,
 }
 
 /// Frames that a client may still send.
@@ -173,7 +172,7 @@ impl Connection {
                     Some(Err(_)) | None => return End::Gone,
                 },
                 _ = recheck.tick() => {
-                    self.recheck();
+                    self.recheck().await;
                     if self.heard_at.elapsed() > SILENCE_MAX {
                         return End::Silent;
                     }
@@ -223,19 +222,10 @@ impl Connection {
         End::Shutdown
     }
 
-    /// Ends the private channels of a token whose time is over, or whose session was revoked.
-    fn recheck(&mut self) {
-        let Some(signed_in) = &self.signed_in else { return };
-        if !matches!(self.app.authenticate(&signed_in.token), Auth::User(_)) {
-            self.close_own();
-            self.signed_in = None;
-            self.send(&Message::AuthExpired {});
-        }
-    }
-
     async fn take(&mut self, frame: Frame) -> Result<(), End> {
         self.heard_at = Instant::now();
-        if !self.frames.take() {
+        let user = self.signed_in.as_ref().map(|signed_in| signed_in.principal);
+        if !self.frames.take() || !rates::take_message(&self.app, &self.context, user) {
             return Err(End::Flood);
         }
         let text = match frame {
@@ -279,40 +269,16 @@ impl Connection {
                 self.send(&Message::Pong { id, time });
             }
             Request::Auth { id, token } => self.auth(id, token),
+            Request::AuthKey { id, key, timestamp, signature } => {
+                let claim = Claim { key: &key, timestamp: &timestamp, signature: &signature };
+                self.auth_key(id, claim).await;
+            }
             Request::Subscribe { id, channels } => self.subscribe(id, &channels),
             Request::Unsubscribe { id, channels } => self.unsubscribe(id, &channels),
             Request::Resume { id, account_sequence, channels, incarnation } => {
                 self.resume(id, account_sequence, channels, incarnation).await;
             }
         }
-    }
-
-    fn auth(&mut self, id: Option<u64>, token: String) {
-        let principal = match self.app.authenticate(&token) {
-            Auth::User(principal) => principal,
-            Auth::Refused(BadToken::Expired) => {
-                let message = "the access token has expired".to_owned();
-                return self.refuse(id, "token_expired", message, None);
-            }
-            Auth::Refused(BadToken::Invalid) | Auth::Anonymous => {
-                let Context { address, trace_id, .. } = self.context;
-                self.app.audit.refused(address, "/ws", 401, trace_id);
-                let message = "a valid access token is needed".to_owned();
-                return self.refuse(id, "unauthenticated", message, None);
-            }
-        };
-        if self.signed_in.as_ref().is_some_and(|known| known.principal.account != principal.account)
-        {
-            self.close_own();
-        }
-        self.signed_in = Some(SignedIn { principal, token });
-        self.send(&Message::Ok {
-            id,
-            op: "auth",
-            channels: Vec::new(),
-            incarnation: Some(format!("{:x}", self.data.live().incarnation())),
-            expires_in_seconds: Some(ACCESS_SECONDS),
-        });
     }
 
     /// Reads channels' names; the first that names nothing refuses them all.

@@ -19,6 +19,17 @@ pub enum Request {
         /// The access token.
         token: String,
     },
+    /// Shows an API key, for the private channels: signed as a GET of `/ws` without a body.
+    AuthKey {
+        /// The client's number for this request; comes back with the answer.
+        id: Option<u64>,
+        /// The key's id.
+        key: String,
+        /// Milliseconds since 1970, in digits.
+        timestamp: String,
+        /// The signature, in hexadecimal.
+        signature: String,
+    },
     /// Listens to channels.
     Subscribe {
         /// The client's number for this request.
@@ -76,7 +87,7 @@ pub enum Message<'a> {
         /// The channels it was about.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         channels: Vec<String>,
-        /// For `auth`: which journal this is.
+        /// For `auth` and `authKey`: which journal this is.
         #[serde(skip_serializing_if = "Option::is_none")]
         incarnation: Option<String>,
         /// For `auth`: when the token's time is over.

@@ -207,6 +207,17 @@ fn bad_bodies_change_nothing(world: &World) {
         "/api/v1/auth/login",
         "/api/v1/auth/register",
         "/api/v1/auth/verify",
+        "/api/v1/auth/login/second-step",
+        "/api/v1/auth/password/forgot",
+        "/api/v1/auth/password/reset",
+        "/api/v1/auth/password/change",
+        "/api/v1/auth/2fa/enrol",
+        "/api/v1/auth/2fa/confirm",
+        "/api/v1/auth/2fa/disable",
+        "/api/v1/auth/2fa/backup-codes",
+        "/api/v1/account/email",
+        "/api/v1/account/email/confirm",
+        "/api/v1/account/close",
     ] {
         check(path, &send(&user, "POST", path, json, b"{"), &[400]);
         check(path, &send(&user, "POST", path, json, b"{}"), &[422]);
@@ -294,7 +305,10 @@ fn bad_queries_and_paths_change_nothing(world: &World) {
         "/api/v1%2forders",
         "/api/v2/orders",
         "/.env",
-        "/api/v1/admin/users",
+        "/api/v1/admin",
+        "/api/v1/admin/",
+        "/api/v1/admin/users/",
+        "/api/v1//admin/users",
         &format!("/api/v1/orders/{id}/"),
     ] {
         check(path, &user.get(path), &[404]);

@@ -101,5 +101,25 @@ fn parse(answer: &[u8]) -> Reply {
         .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
         .collect();
     let status = status.parse().expect("a status is a number");
-    Reply { status, headers, body: answer[end + 4..].to_vec() }
+    let mut reply = Reply { status, headers, body: answer[end + 4..].to_vec() };
+    if reply.header("transfer-encoding") == Some("chunked") {
+        reply.body = join_chunks(&reply.body);
+    }
+    reply
+}
+
+/// Puts together what was sent in chunks.
+fn join_chunks(mut rest: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    loop {
+        let line = rest.windows(2).position(|two| two == b"\r\n").expect("a chunk's size");
+        let size = std::str::from_utf8(&rest[..line]).expect("a size is text");
+        let size = usize::from_str_radix(size, 16).expect("a size is a number");
+        if size == 0 {
+            return body;
+        }
+        let begin = line + 2;
+        body.extend_from_slice(&rest[begin..begin + size]);
+        rest = &rest[begin + size + 2..];
+    }
 }

@@ -4,17 +4,25 @@
 
 #![expect(unreachable_pub, reason = "nothing of a test is reached from elsewhere")]
 
+mod accounts;
+mod admin;
+mod api_keys;
 mod auth;
 mod authorization;
 mod bad_inputs;
 mod convert;
 mod edge;
 mod http;
+mod limits;
+mod mail;
 mod market_data;
 mod openapi;
 mod orders;
 mod pending;
+mod signing;
+mod two_factor;
 mod wallet;
+mod withdrawals;
 mod world;
 mod ws;
 
@@ -31,6 +39,9 @@ fn main() -> ExitCode {
     let all = [
         openapi::CASES,
         auth::CASES,
+        accounts::CASES,
+        two_factor::CASES,
+        mail::CASES,
         authorization::CASES,
         orders::CASES,
         pending::CASES,
@@ -40,6 +51,10 @@ fn main() -> ExitCode {
         edge::CASES,
         market_data::CASES,
         ws::CASES,
+        api_keys::CASES,
+        withdrawals::CASES,
+        limits::CASES,
+        admin::CASES,
     ];
     let cases: Vec<Case> = all.into_iter().flatten().copied().collect();
     if arguments.iter().any(|argument| argument == "--list") {

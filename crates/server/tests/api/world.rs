@@ -5,14 +5,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use engine::{AssetConfig, Limits, MarketConfig, Settings};
 use follower::{Follower, Live};
 use processor::{Genesis, Status};
 use queue::{CommandPublisher, InProcessFanOut, InProcessQueue};
 use serde_json::{Value, json};
-use server::mail::Inbox;
+use server::mail::{Inbox, Mail};
 use server::{App, JwtSecret, Parts, PasswordCost, RateLimits, ServerConfig, SystemClock};
 use store::cluster::{Cluster, Options};
 use store::{Db, DbConfig};
@@ -22,7 +22,9 @@ use units::{AccountId, Amount, AssetId, Balance, PriceTicks, QuantityLots, RateP
 
 use crate::http::{self, Reply};
 
-const PASSWORD: &str = "correct horse battery";
+pub const PASSWORD: &str = "correct horse battery";
+/// Longer than anything that is waited for takes on a machine that is busy with other things.
+const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// The exchange.
 pub struct World {
@@ -154,19 +156,47 @@ impl World {
         stop: CancellationToken,
         live: Arc<Live>,
     ) -> (SocketAddr, tokio::task::JoinHandle<()>) {
+        self.serve_parts(Parts { live, publisher, ..self.parts(config) }, stop)
+    }
+
+    /// Returns what a server on this exchange is made of.
+    pub fn parts(&self, config: ServerConfig) -> Parts {
+        Parts {
+            config,
+            db: self.db.clone(),
+            live: Arc::clone(&self.live),
+            publisher: Arc::new(self.queue.clone()),
+            mailer: Arc::new(self.inbox.clone()),
+            clock: Arc::new(SystemClock),
+        }
+    }
+
+    /// Serves a server that is made of these parts.
+    pub fn serve_parts(
+        &self,
+        parts: Parts,
+        stop: CancellationToken,
+    ) -> (SocketAddr, tokio::task::JoinHandle<()>) {
         self.runtime.block_on(async {
-            let listener = server::bind(config.listen).await.expect("a port is free");
+            let listener = server::bind(parts.config.listen).await.expect("a port is free");
             let address = listener.local_addr().expect("it is bound");
-            let app = App::new(Parts {
-                config,
-                db: self.db.clone(),
-                live,
-                publisher,
-                mailer: Arc::new(self.inbox.clone()),
-                clock: Arc::new(SystemClock),
-            });
+            let app = App::new(parts);
             let serving = server::serve_on(listener, app, stop.cancelled_owned());
             (address, tokio::spawn(serving))
+        })
+    }
+
+    /// Serves the development inbox.
+    pub fn serve_inbox(&self) -> SocketAddr {
+        self.runtime.block_on(async {
+            let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+            let listener = server::bind(any).await.expect("a port is free");
+            let address = listener.local_addr().expect("it is bound");
+            let (router, stop) = (server::inbox::router(self.inbox.clone()), self.stop.clone());
+            tokio::spawn(async move {
+                server::serve_router(listener, router, &config(), stop.cancelled()).await;
+            });
+            address
         })
     }
 
@@ -204,13 +234,55 @@ impl World {
         format!("user-{}@example.com", self.users.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Returns the last code that was mailed to an address.
+    /// Waits for the last code that was mailed to an address.
     pub fn code(&self, email: &str) -> String {
-        let mails = self.inbox.mails();
-        let mail = mails.iter().find(|mail| mail.mail.to == email).expect("a mail was sent");
         let digits = |part: &&str| part.len() == 6 && part.bytes().all(|b| b.is_ascii_digit());
-        let text = mail.mail.text.replace('.', " ");
-        text.split_whitespace().find(digits).expect("the mail has a code").to_owned()
+        let mail = self.mail(email, |mail| mail.text.split_whitespace().any(|word| digits(&word)));
+        mail.text.split_whitespace().find(digits).expect("the mail has a code").to_owned()
+    }
+
+    /// Waits for a mail to an address; the newest that is wanted.
+    pub fn mail(&self, email: &str, wanted: impl Fn(&Mail) -> bool) -> Mail {
+        self.wait("a mail comes", || {
+            let mut mails = self.inbox.mails().into_iter().map(|received| received.mail);
+            mails.find(|mail| mail.to == email && wanted(mail))
+        })
+    }
+
+    /// Waits until something is there, looking often; a test waits for a state, never for a time.
+    pub fn wait<T>(&self, what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
+        let until = Instant::now() + WAIT_MAX;
+        loop {
+            if let Some(found) = ready() {
+                return found;
+            }
+            assert!(Instant::now() < until, "{what}: not within {WAIT_MAX:?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Makes another database with our schema, for what must not meet the others' rows.
+    pub fn database(&self, name: &str) -> Db {
+        let config = DbConfig { database: name.to_owned(), ..self.db.config().clone() };
+        self.runtime.block_on(async {
+            let client = self.db.get().await.expect("the database answers");
+            let text = format!("CREATE DATABASE {name}");
+            client.batch_execute(&text).await.expect("it is made");
+            let db = Db::connect(config).await.expect("it answers");
+            store::migrate::run(&db).await.expect("the schema is made");
+            db
+        })
+    }
+
+    /// Reads one value of the database.
+    pub fn sql<T>(&self, text: &str, parameters: &[&(dyn tokio_postgres::types::ToSql + Sync)]) -> T
+    where
+        T: for<'a> tokio_postgres::types::FromSql<'a>,
+    {
+        self.runtime.block_on(async {
+            let client = self.db.get().await.expect("the database answers");
+            client.query_one(text, parameters).await.expect("it is one row").get(0)
+        })
     }
 
     /// Registers, verifies and logs in a user.
@@ -327,7 +399,8 @@ async fn exchange(
     directory: &std::path::Path,
     stop: &CancellationToken,
 ) -> (Cluster, Db, Arc<Live>, InProcessQueue) {
-    let options = Options { durable: false, ..Options::default() };
+    // Every server that a case starts listens on a connection of its own.
+    let options = Options { durable: false, connections_max: 400 };
     let cluster = Cluster::start(directory, options).await.expect("the cluster starts");
     let db = Db::connect(cluster.config()).await.expect("the cluster answers");
     store::migrate::run(&db).await.expect("the schema is made");

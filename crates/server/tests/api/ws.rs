@@ -29,10 +29,10 @@ pub const CASES: &[Case] = &[
 ];
 
 /// A client.
-struct Client(WebSocket<TcpStream>);
+pub struct Client(WebSocket<TcpStream>);
 
 impl Client {
-    fn connect(address: SocketAddr) -> Self {
+    pub fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).expect("the server listens");
         stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout can be set");
         let url = format!("ws://{address}/ws").into_client_request().expect("a plain address");
@@ -52,12 +52,17 @@ impl Client {
         client
     }
 
-    fn text(&mut self, text: &str) {
+    pub fn text(&mut self, text: &str) {
         self.0.send(Message::text(text)).expect("the connection is open");
     }
 
-    fn send(&mut self, request: &Value) {
+    pub fn send(&mut self, request: &Value) {
         self.text(&request.to_string());
+    }
+
+    /// Sends, or not where the server has closed already.
+    pub fn try_send(&mut self, request: &Value) {
+        let _ = self.0.send(Message::text(request.to_string()));
     }
 
     fn frame(&mut self) -> Message {
@@ -65,7 +70,7 @@ impl Client {
     }
 
     /// Returns the next message, heartbeats aside.
-    fn next(&mut self) -> Value {
+    pub fn next(&mut self) -> Value {
         loop {
             if let Message::Text(text) = self.frame() {
                 let message: Value = serde_json::from_str(&text).expect("messages are JSON");
@@ -77,7 +82,7 @@ impl Client {
     }
 
     /// Returns the next message of a type, passing others over.
-    fn next_of(&mut self, kind: &str) -> Value {
+    pub fn next_of(&mut self, kind: &str) -> Value {
         loop {
             let message = self.next();
             if message["type"] == kind {
@@ -86,13 +91,13 @@ impl Client {
         }
     }
 
-    fn subscribe(&mut self, channels: &[&str]) {
+    pub fn subscribe(&mut self, channels: &[&str]) {
         self.send(&json!({ "op": "subscribe", "channels": channels }));
         assert_eq!(self.next_of("ok")["op"], "subscribe");
     }
 
     /// Returns the code that the server closes with.
-    fn closed(&mut self) -> u16 {
+    pub fn closed(&mut self) -> u16 {
         loop {
             match self.0.read() {
                 Ok(Message::Close(Some(frame))) => return frame.code.into(),
