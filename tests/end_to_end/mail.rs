@@ -15,8 +15,7 @@ fn maildev_brings_the_code_and_an_authenticator_logs_in_once() {
     let maildev = MailDev::start();
     let environment = vec![("SMTP_URL".to_owned(), maildev.smtp_url())];
     let arguments = vec!["--no-demo".to_owned()];
-    let exchange =
-        Exchange::with(Settings { environment, arguments, ..Settings::default() });
+    let exchange = Exchange::with(Settings { environment, arguments, ..Settings::default() });
     let mut http = exchange.http();
     let credentials = json!({"email": EMAIL, "password": PASSWORD});
     post(&mut http, "register", &credentials).expect(201);
