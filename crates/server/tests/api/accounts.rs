@@ -19,6 +19,8 @@ pub const CASES: &[Case] = &[
     ("a_reused_refresh_token_warns_its_owner", a_reused_refresh_token_warns_its_owner),
     ("others_failures_keep_no_owner_out", others_failures_keep_no_owner_out),
     ("failures_are_limited_per_address", failures_are_limited_per_address),
+    ("guesses_at_once_count_one_by_one", guesses_at_once_count_one_by_one),
+    ("changes_at_once_wait_for_each_other", changes_at_once_wait_for_each_other),
     ("a_password_is_hashed_anew_when_the_cost_changes", a_password_is_hashed_anew),
     ("a_storm_of_logins_is_sent_away", a_storm_of_logins_is_sent_away),
     ("a_profile_takes_names_and_nothing_else", a_profile_takes_names_and_nothing_else),
@@ -306,6 +308,52 @@ fn failures_are_limited_per_address(world: &World) {
     assert_eq!(refused.problem(429), "too_many_attempts");
     good["deviceToken"] = first["deviceToken"].clone();
     post(address, "/api/v1/auth/login", &[], &good).expect(200);
+}
+
+fn guesses_at_once_count_one_by_one(world: &World) {
+    let mut limited = config();
+    limited.rate_limits.account_failures_max = 3;
+    let address = world.serve(limited);
+    let user = world.user();
+    let statuses: Vec<u16> = thread::scope(|scope| {
+        let email = &user.email;
+        let guess = move |at: usize| {
+            // Spellings of one address are one account.
+            let email = if at.is_multiple_of(2) { email.to_uppercase() } else { email.clone() };
+            let body = json!({ "email": email, "password": format!("a guess, number {at}") });
+            post(address, "/api/v1/auth/login", &[], &body).status
+        };
+        let all: Vec<_> = (0..30).map(|at| scope.spawn(move || guess(at))).collect();
+        all.into_iter().map(|one| one.join().expect("it is answered")).collect()
+    });
+    assert_eq!(statuses.iter().filter(|status| **status == 401).count(), 3, "{statuses:?}");
+    assert!(statuses.iter().all(|status| matches!(status, 401 | 429)), "{statuses:?}");
+}
+
+fn changes_at_once_wait_for_each_other(world: &World) {
+    let user = world.user();
+    let sessions: Vec<User> = (0..4).map(|_| world.login(&user.email, &user.wallet)).collect();
+    let new_email = world.fresh_email();
+    let body = json!({ "newEmail": new_email, "password": PASSWORD });
+    assert_eq!(user.post("/api/v1/account/email", &body).status, 202);
+    let code = json!({ "code": world.code(&new_email) });
+    let reset = json!({ "token": reset_token(world, &user.email), "newPassword": NEW_PASSWORD });
+    let change = json!({ "password": PASSWORD, "newPassword": NEW_PASSWORD, "refreshIn": "body" });
+    let replies: Vec<Reply> = thread::scope(|scope| {
+        let (user, code, reset, change) = (&user, &code, &reset, &change);
+        let mut all = Vec::new();
+        for session in &sessions {
+            all.push(scope.spawn(move || session.delete("/api/v1/auth/sessions")));
+            all.push(scope.spawn(move || session.post("/api/v1/auth/password/change", change)));
+            all.push(scope.spawn(move || refresh(world, &session.refresh)));
+        }
+        all.push(scope.spawn(move || user.post("/api/v1/account/email/confirm", code)));
+        all.push(scope.spawn(move || world.post("/api/v1/auth/password/reset", reset)));
+        all.into_iter().map(|one| one.join().expect("it is answered")).collect()
+    });
+    for reply in replies {
+        assert!(reply.status < 500, "{} {}", reply.status, reply.text());
+    }
 }
 
 fn a_password_is_hashed_anew(world: &World) {
