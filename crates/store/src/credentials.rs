@@ -32,6 +32,13 @@ pub async fn freeze_withdrawals(
     Ok(())
 }
 
+/// Locks a user's row. What changes more than one of a user's rows does this first, so that two such changes wait for each
+/// other and never in a ring.
+pub(crate) async fn lock_user(transaction: &Transaction<'_>, user: Uuid) -> Result<(), StoreError> {
+    transaction.execute("SELECT FROM users WHERE id = $1 FOR UPDATE", &[&user]).await?;
+    Ok(())
+}
+
 /// Takes away what somebody could still get in with: links, second steps, codes that wait, API keys and sessions.
 pub(crate) async fn end_ways_in(
     transaction: &Transaction<'_>,
@@ -181,6 +188,7 @@ pub async fn reset_password(
 ) -> Result<Option<Vec<Uuid>>, StoreError> {
     let mut client = db.get().await?;
     let transaction = client.transaction().await?;
+    lock_user(&transaction, new.user).await?;
     // Deleting it is using it: of two at once, one finds it gone.
     let used = transaction
         .execute(
@@ -280,7 +288,7 @@ pub async fn confirm_email_change(
 ) -> Result<Option<(String, Vec<Uuid>)>, StoreError> {
     let mut client = db.get().await?;
     let transaction = client.transaction().await?;
-    // Counting the try locks the row, so parallel guesses are counted one by one.
+    lock_user(&transaction, code.user).await?;
     let row = transaction
         .query_opt(
             "UPDATE email_changes SET attempts_left = attempts_left - 1 \

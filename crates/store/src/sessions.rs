@@ -11,6 +11,7 @@ use tokio_postgres::{AsyncMessage, NoTls, Transaction};
 use units::AccountId;
 use uuid::Uuid;
 
+use crate::credentials::lock_user;
 use crate::outbox::{self, NewMail};
 use crate::{Db, StoreError};
 
@@ -165,6 +166,7 @@ pub(crate) async fn end_all(
 pub async fn revoke_others(db: &Db, user: Uuid, keep: Uuid) -> Result<Vec<Uuid>, StoreError> {
     let mut client = db.get().await?;
     let transaction = client.transaction().await?;
+    lock_user(&transaction, user).await?;
     let ended = end_all(&transaction, user, Some(keep), "revoked").await?;
     transaction.commit().await?;
     Ok(ended)

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::credentials::freeze_withdrawals;
+use crate::credentials::{freeze_withdrawals, lock_user};
 use crate::outbox::{self, NewMail};
 use crate::sessions::{self, NewSession};
 use crate::{Db, StoreError};
@@ -100,6 +100,7 @@ pub async fn confirm(
 ) -> Result<Option<Vec<Uuid>>, StoreError> {
     let mut client = db.get().await?;
     let transaction = client.transaction().await?;
+    lock_user(&transaction, change.user).await?;
     let confirmed = transaction
         .execute(
             "UPDATE two_factor SET secret = pending, confirmed_at = clock_timestamp(), last_step = $3, \
@@ -148,6 +149,7 @@ pub async fn renew_backup_codes(
 ) -> Result<(), StoreError> {
     let mut client = db.get().await?;
     let transaction = client.transaction().await?;
+    lock_user(&transaction, change.user).await?;
     put_backup_codes(&transaction, change.user, hashes).await?;
     freeze_withdrawals(&transaction, change.user, change.freeze).await?;
     outbox::put(&transaction, change.mail).await?;
@@ -163,6 +165,7 @@ pub async fn renew_backup_codes(
 pub async fn disable(db: &Db, change: &Change<'_>) -> Result<(), StoreError> {
     let mut client = db.get().await?;
     let transaction = client.transaction().await?;
+    lock_user(&transaction, change.user).await?;
     for text in [
         "DELETE FROM two_factor WHERE user_id = $1",
         "DELETE FROM backup_codes WHERE user_id = $1",
@@ -283,7 +286,12 @@ pub async fn begin_step(
         return Ok(false);
     }
     transaction
-        .execute("DELETE FROM login_steps WHERE expires_at <= clock_timestamp()", &[])
+        .execute(
+            "DELETE FROM login_steps WHERE id IN ( \
+                 SELECT id FROM login_steps WHERE expires_at <= clock_timestamp() \
+                  LIMIT 100 FOR UPDATE SKIP LOCKED)",
+            &[],
+        )
         .await?;
     transaction
         .execute(

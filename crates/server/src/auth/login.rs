@@ -106,7 +106,8 @@ async fn rehash(app: &App, user: &mut User, password: String) -> Result<(), Prob
     if !app.passwords.is_outdated(&user.password_hash) {
         return Ok(());
     }
-    let hash = app.passwords.hash(password).await?;
+    // Where too many wait for the hasher, the next login does it.
+    let Ok(hash) = app.passwords.hash(password).await else { return Ok(()) };
     let changed = users::rehash(&app.db, user.id, &user.password_hash, &hash).await;
     if changed.map_err(|error| Problem::unavailable("cannot hash anew", &error))? {
         user.password_hash = hash;

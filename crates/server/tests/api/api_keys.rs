@@ -26,6 +26,7 @@ pub const CASES: &[Case] = &[
     ("every_route_takes_what_the_table_says", every_route_takes_what_the_table_says),
     ("a_key_opens_the_private_channels", a_key_opens_the_private_channels),
     ("anothers_keys_are_not_there", anothers_keys_are_not_there),
+    ("a_new_password_ends_keys", a_new_password_ends_keys),
 ];
 
 const KEYS: &str = "/api/v1/auth/api-keys";
@@ -421,4 +422,14 @@ fn anothers_keys_are_not_there(world: &World) {
         assert_eq!(thief.delete(&path).problem(404), "not_found", "{id}");
     }
     key.get(BALANCES).expect(200);
+}
+
+fn a_new_password_ends_keys(world: &World) {
+    let user = world.user();
+    let key = Key::new(&user, &["read"]);
+    key.get(BALANCES).expect(200);
+    let body = json!({ "password": "correct horse battery", "newPassword": "another horse battery" });
+    let changed = user.post("/api/v1/auth/password/change", &body);
+    assert!(matches!(changed.status, 200 | 204), "{} {}", changed.status, changed.text());
+    until("the key has ended", || key.get(BALANCES).status == 401);
 }

@@ -180,6 +180,8 @@ fn answers_have_no_secrets(world: &World) {
     let user = world.funded("100.00", "0");
     for path in [
         "/api/v1/auth/me",
+        "/api/v1/auth/sessions",
+        "/api/v1/auth/2fa",
         "/api/v1/wallet/balances",
         "/api/v1/wallet/transactions",
         "/api/v1/orders",

@@ -182,7 +182,7 @@ fn a_hundred_withdrawals_of_everything_succeed_once(world: &World) {
     let second = world.serve(config());
     let statuses: Vec<u16> = thread::scope(|scope| {
         let send = |number: usize| {
-            let address = if number % 2 == 0 { world.address } else { second };
+            let address = [world.address, second][number % 2];
             let user = User { address, ..user.clone() };
             scope.spawn(move || withdraw(&user, "100.00", "bank").status)
         };

@@ -140,6 +140,7 @@ async fn migrations_by_three_at_once_run_once() {
     let cluster = store::cluster::Throwaway::start().await.expect("a cluster");
     let config = cluster.database().await.expect("a database");
     let db = Db::connect(config).await.expect("a connection");
+    let all = migrate::status(&db).await.expect("a status").missing.len();
     let (a, b, c) = tokio::join!(migrate::run(&db), migrate::run(&db), migrate::run(&db));
     let mut ran = [a, b, c].map(|ran| ran.expect("each succeeds"));
     ran.sort_unstable();
@@ -147,7 +148,8 @@ async fn migrations_by_three_at_once_run_once() {
     assert_eq!(status.database, status.program);
     assert!(status.missing.is_empty());
     assert_eq!(ran[..2], [0, 0], "one of them did it all");
-    assert_eq!(i32::try_from(ran[2]), Ok(status.program));
+    assert!(all > 0);
+    assert_eq!(ran[2], all);
 }
 
 #[tokio::test]
