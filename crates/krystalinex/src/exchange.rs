@@ -273,6 +273,7 @@ fn start_sequencer(
         commands_max: settings.batch_commands_max,
         genesis: settings.genesis.clone(),
         production: settings.production,
+        decide: engine::decide,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("cannot make the sequencer's runtime")?;

@@ -27,6 +27,9 @@ pub struct OpenBatch {
     pub through: Option<u64>,
 }
 
+/// How a command is decided: [`engine::decide`], but for tests of what becomes of a defect in it.
+pub type Decide = fn(&State, &Command) -> Decision;
+
 /// What became of one command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decided {
@@ -112,10 +115,21 @@ impl OpenBatch {
         state: &mut State,
         command: Command,
     ) -> Result<Decided, EvolvePanicked> {
-        let decided = catch_unwind(AssertUnwindSafe(|| {
-            failpoint::decide(command.id);
-            engine::decide(state, &command)
-        }));
+        self.decide_with(state, command, engine::decide)
+    }
+
+    /// The same with a core that may be another: one with a defect, in tests.
+    ///
+    /// # Errors
+    ///
+    /// [`EvolvePanicked`].
+    pub fn decide_with(
+        &mut self,
+        state: &mut State,
+        command: Command,
+        decide: Decide,
+    ) -> Result<Decided, EvolvePanicked> {
+        let decided = catch_unwind(AssertUnwindSafe(|| decide(state, &command)));
         let (event, decided) = match decided {
             Ok(Decision::Repeat { .. }) => return Ok(Decided::Repeated),
             Ok(Decision::IdReused) => return Ok(Decided::IdReused),

@@ -26,7 +26,6 @@ mod on {
         let text = std::env::var("KX_FAILPOINTS").unwrap_or_default();
         Mutex::new(text.split(';').filter_map(parse).collect())
     });
-    static POISON: Mutex<Vec<CommandId>> = Mutex::new(Vec::new());
     static VENOM: Mutex<Vec<CommandId>> = Mutex::new(Vec::new());
 
     fn parse(text: &str) -> Option<(String, (Action, u64))> {
@@ -44,11 +43,6 @@ mod on {
     /// Makes `action` happen at the point's `pass`-th pass from now on.
     pub fn set(name: &str, action: Action, pass: u64) {
         POINTS.lock().insert(name.to_owned(), (action, pass));
-    }
-
-    /// Makes deciding this command panic.
-    pub fn poison(command: CommandId) {
-        POISON.lock().push(command);
     }
 
     /// Makes applying what this command does panic, where it is not refused unread.
@@ -80,11 +74,6 @@ mod on {
         }
     }
 
-    /// Panics where the command is poisoned.
-    pub(crate) fn decide(command: CommandId) {
-        assert!(!POISON.lock().contains(&command), "a poisoned command panics");
-    }
-
     /// Panics where the command is envenomed and does anything.
     pub(crate) fn evolve(command: CommandId, event: &engine::Event) {
         let does_something = !matches!(event, engine::Event::Rejected(_));
@@ -93,19 +82,14 @@ mod on {
 }
 
 #[cfg(feature = "failpoints")]
-pub use on::{Action, envenom, poison, set};
+pub use on::{Action, envenom, set};
 #[cfg(feature = "failpoints")]
-pub(crate) use on::{decide, evolve, pass};
+pub(crate) use on::{evolve, pass};
 
 /// Passes a point: nothing.
 #[cfg(not(feature = "failpoints"))]
 #[inline]
 pub(crate) fn pass(_name: &str) {}
-
-/// Looks for poison: there is none.
-#[cfg(not(feature = "failpoints"))]
-#[inline]
-pub(crate) fn decide(_command: units::CommandId) {}
 
 /// Looks for venom: there is none.
 #[cfg(not(feature = "failpoints"))]

@@ -19,7 +19,7 @@ mod status;
 mod takeover;
 mod turns;
 
-pub use batch::{Decided, EvolvePanicked, OpenBatch};
+pub use batch::{Decide, Decided, EvolvePanicked, OpenBatch};
 pub use error::ProcessorError;
 pub use genesis::Genesis;
 pub use health::health_router;

@@ -232,7 +232,9 @@ impl<'a> Sequencer<'a> {
                         continue;
                     } else {
                         let open = self.open.as_mut().expect("it was opened just now");
-                        Some(open.decide(&mut self.state, command).map_err(evolve_panicked)?)
+                        let decided =
+                            open.decide_with(&mut self.state, command, self.config.decide);
+                        Some(decided.map_err(evolve_panicked)?)
                     }
                 }
             };
@@ -255,7 +257,7 @@ impl<'a> Sequencer<'a> {
         self.open_batch()?;
         let open = self.open.as_mut().expect("it was opened just now");
         let decided = match failures {
-            0 | 1 => open.decide(&mut self.state, command),
+            0 | 1 => open.decide_with(&mut self.state, command, self.config.decide),
             _ => open.reject_unread(&mut self.state, command),
         };
         self.note(delivery, Some(decided.map_err(evolve_panicked)?)).await?;

@@ -10,6 +10,7 @@ use store::Db;
 use telemetry::Metric;
 use tokio_util::sync::CancellationToken;
 
+use crate::batch::Decide;
 use crate::error::ProcessorError;
 use crate::genesis::Genesis;
 use crate::sequencer::Sequencer;
@@ -28,6 +29,8 @@ pub struct Config {
     pub genesis: Genesis,
     /// Whether it is run for real: such a one opens no journal with play money.
     pub production: bool,
+    /// How it decides: [`engine::decide`].
+    pub decide: Decide,
 }
 
 /// What a sequencer works with.

@@ -45,11 +45,12 @@ pub(crate) fn check(tree: &Tree) -> Vec<String> {
     let graph = normal_dependencies(&tree.metadata);
     let mut findings = Vec::new();
     for pure in PURE {
-        if !graph.contains_key(*pure) {
+        let Some(start) = graph.keys().find(|package| name(package) == *pure) else {
             findings.push(format!("crates/{pure}: the pure crate is not in the workspace"));
-        }
-        for (reached, by) in reach(&graph, pure) {
-            if !PURE.contains(&reached.as_str()) && !ALLOWED.contains(&reached.as_str()) {
+            continue;
+        };
+        for (reached, by) in reach(&graph, start) {
+            if !PURE.contains(&name(&reached)) && !ALLOWED.contains(&name(&reached)) {
                 findings
                     .push(format!("crates/{pure}: pure, but reaches `{reached}` through `{by}`"));
             }
@@ -58,13 +59,21 @@ pub(crate) fn check(tree: &Tree) -> Vec<String> {
     findings
 }
 
-/// Package name → the names of its normal dependencies. Two versions of a package count as one.
+/// The name of a package that is named with its version.
+fn name(package: &str) -> &str {
+    package.split(' ').next().unwrap_or_default()
+}
+
+/// Package → its normal dependencies, all named with their versions: two versions of one package reach different things.
 fn normal_dependencies(metadata: &Value) -> BTreeMap<String, BTreeSet<String>> {
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let names: BTreeMap<String, String> = list(&metadata["packages"])
         .iter()
-        .map(|package| (text(&package["id"]), text(&package["name"])))
+        .map(|package| {
+            let named = format!("{} {}", text(&package["name"]), text(&package["version"]));
+            (text(&package["id"]), named)
+        })
         .collect();
     let mut graph: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for node in list(&metadata["resolve"]["nodes"]) {
@@ -115,7 +124,9 @@ mod tests {
     fn dev_and_build_dependencies_do_not_count() {
         let metadata = serde_json::json!({
             "packages": [
-                {"id": "1", "name": "units"}, {"id": "2", "name": "proptest"}, {"id": "3", "name": "sha2"}
+                {"id": "1", "name": "units", "version": "0.1.0"},
+                {"id": "2", "name": "proptest", "version": "1.0.0"},
+                {"id": "3", "name": "sha2", "version": "0.11.0"}
             ],
             "resolve": {"nodes": [{"id": "1", "deps": [
                 {"pkg": "2", "dep_kinds": [{"kind": "dev"}]},
@@ -123,6 +134,6 @@ mod tests {
             ]}]}
         });
         let graph = normal_dependencies(&metadata);
-        assert_eq!(graph["units"], BTreeSet::from(["sha2".to_owned()]));
+        assert_eq!(graph["units 0.1.0"], BTreeSet::from(["sha2 0.11.0".to_owned()]));
     }
 }

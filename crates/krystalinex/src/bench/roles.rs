@@ -262,7 +262,7 @@ fn unlimited() -> Action {
 
 /// An order that crosses the one before or after it.
 fn crossing(users: &[User], number: usize) -> Action {
-    let side = if number % 2 == 0 { Side::Buy } else { Side::Sell };
+    let side = if number.is_multiple_of(2) { Side::Buy } else { Side::Sell };
     order(users, number, side, 5_000_000)
 }
 

@@ -32,7 +32,7 @@ pub(super) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::
     let listener = server::bind(config.server_address()).await?.into_std()?;
     let stop = CancellationToken::new();
     let until_ready = stop.child_token();
-    let again = || Ok::<_, std::io::Error>(TcpListener::from_std(listener.try_clone()?)?);
+    let again = || TcpListener::from_std(listener.try_clone()?);
     let mut serving = vec![serve(again()?, waiting::router(), &server_config, until_ready.clone())];
     let inbox = inbox(&config, &server_config, &stop, &mut serving).await;
     let Some((db, transport)) = open(&config, "kx-server", &shutdown).await? else {

@@ -1,36 +1,16 @@
-//! A command that makes `decide` panic.
+//! Points at which the sequencer is made to fail.
 
 #[path = "../sequencer/common.rs"]
 #[expect(dead_code, reason = "the other tests use the rest")]
 mod common;
 
 use common::{Stand, order, wait_until};
-use engine::{Event, Reject, Side};
+use engine::{Event, Side};
 use tokio::sync::Mutex;
 use units::CommandId;
 
 /// Failpoints are the whole process': one test at a time.
 static ONE: Mutex<()> = Mutex::const_new(());
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_command_that_makes_decide_panic_is_rejected_as_internal() {
-    let _one = ONE.lock().await;
-    let stand = Stand::new().await;
-    let _sequencer = stand.started().await;
-    stand.fund().await;
-    processor::failpoint::poison(CommandId::new(500));
-    let outcome = stand.send(500, order(1_000, Side::Buy, 900, 1)).await;
-    assert_eq!(outcome, Event::Rejected(Reject::Internal));
-    let dead = stand.queue.dead_letters();
-    assert_eq!(dead.len(), 1, "a copy is put aside");
-    assert_eq!(dead[0].1, "internal");
-    // The sequencer goes on, and the state is whole.
-    assert!(matches!(
-        stand.send(501, order(1_000, Side::Buy, 900, 1)).await,
-        Event::OrderPlaced(_)
-    ));
-    stand.live.read(|state| state.check().expect("every invariant holds"));
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sequencer_that_dies_after_the_append_decides_nothing_twice() {

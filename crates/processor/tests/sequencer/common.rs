@@ -9,7 +9,7 @@ use engine::{
 };
 use follower::{FollowError, Follower, Live};
 use journal::Message;
-use processor::{Config, Genesis, Parts, ProcessorError, Status};
+use processor::{Config, Decide, Genesis, Parts, ProcessorError, Status};
 use queue::{CommandPublisher, InProcessFanOut, InProcessQueue, PublishOutcome};
 use store::Db;
 use store::cluster::Throwaway;
@@ -61,6 +61,7 @@ pub(crate) struct Stand {
     pub(crate) follower: JoinHandle<Result<(), FollowError>>,
     pub(crate) stop: CancellationToken,
     pub(crate) limits: Limits,
+    pub(crate) decide: Decide,
     _cluster: Throwaway,
 }
 
@@ -78,13 +79,29 @@ impl Stand {
         let follower = tokio::spawn(follower.run(stop.clone()));
         let queue = InProcessQueue::new(100_000);
         let (status, limits) = (Arc::default(), genesis().limits);
-        Self { db, queue, fan_out, status, live, follower, stop, limits, _cluster: cluster }
+        Self {
+            db,
+            queue,
+            fan_out,
+            status,
+            live,
+            follower,
+            stop,
+            limits,
+            decide: engine::decide,
+            _cluster: cluster,
+        }
+    }
+
+    pub(crate) fn config(&self, production: bool) -> Config {
+        let genesis = Genesis { limits: self.limits, ..genesis() };
+        let decide = self.decide;
+        Config { owner: "test".to_owned(), commands_max: 64, genesis, production, decide }
     }
 
     /// Starts a sequencer. Aborting the task is a crash: nothing of it runs any more.
     pub(crate) fn sequencer(&self, production: bool) -> JoinHandle<Result<(), ProcessorError>> {
-        let genesis = Genesis { limits: self.limits, ..genesis() };
-        let config = Config { owner: "test".to_owned(), commands_max: 64, genesis, production };
+        let config = self.config(production);
         let parts = Parts {
             db: self.db.clone(),
             source: Arc::new(self.queue.clone()),

@@ -437,6 +437,7 @@ fn sequencer(
         commands_max: 256,
         genesis: genesis(),
         production: false,
+        decide: engine::decide,
     };
     let parts = processor::Parts {
         db: Db::lazy(db),
