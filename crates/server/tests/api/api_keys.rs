@@ -428,7 +428,8 @@ fn a_new_password_ends_keys(world: &World) {
     let user = world.user();
     let key = Key::new(&user, &["read"]);
     key.get(BALANCES).expect(200);
-    let body = json!({ "password": "correct horse battery", "newPassword": "another horse battery" });
+    let body =
+        json!({ "password": "correct horse battery", "newPassword": "another horse battery" });
     let changed = user.post("/api/v1/auth/password/change", &body);
     assert!(matches!(changed.status, 200 | 204), "{} {}", changed.status, changed.text());
     until("the key has ended", || key.get(BALANCES).status == 401);
