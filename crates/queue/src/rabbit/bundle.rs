@@ -78,8 +78,9 @@ mod tests {
     #[test]
     fn a_message_without_a_type_is_one_command_and_an_unknown_type_is_put_aside() {
         let body = Bytes::from_static(b"anything");
-        assert_eq!(unpack(None, body.clone()).expect("it is good"), [body.clone()]);
-        assert_eq!(unpack(Some(COMMAND), body.clone()).expect("it is good"), [body.clone()]);
+        for kind in [None, Some(""), Some(COMMAND)] {
+            assert_eq!(unpack(kind, body.clone()), Ok(vec![body.clone()]), "{kind:?}");
+        }
         assert_eq!(unpack(Some("kx.bundle.2"), body), Err("unknown_version"));
     }
 }
