@@ -15,7 +15,7 @@ use crate::database::Opened;
 use crate::process;
 
 /// How long the journal must stand still before nobody is at work on it: an active payment processor ticks every second.
-const SILENCE: Duration = Duration::from_secs(4);
+const SILENCE: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(200);
 
 /// Begins a new journal where a restored database ends.

@@ -6,7 +6,7 @@ use e2e::wait_for;
 
 use crate::drill::Run;
 use crate::gather;
-use crate::management::{Management, ORDERS};
+use crate::management::{DEAD_LETTERS, Management, ORDERS};
 use crate::process::{PATIENCE, Process};
 
 /// Puts a backup in the place of the database, whoever uses it.
@@ -45,16 +45,21 @@ fn verify(run: &Run<'_>) {
     assert!(verified.status.success(), "verify ended with {}: {said}", verified.status);
 }
 
-/// What an operator does after a restore by hand: the broker's newer commands are thrown away, everything starts anew.
+/// What an operator does after a restore: everything is stopped, the journal is told, everything starts. What the broker
+/// still has for the lost rows stays there.
 fn begin_anew(run: &mut Run<'_>) {
     let stand = &mut *run.stand;
     stand.servers.iter_mut().chain(&mut stand.processors).for_each(Process::kill);
-    stand.broker.ctl(&["purge_queue", ORDERS]).unwrap_or_else(|error| panic!("{error}"));
-    run.stand.heal();
+    let restored = stand.tool(&["restore"]);
+    let said = String::from_utf8_lossy(&restored.stderr);
+    assert!(restored.status.success(), "restore ended with {}: {said}", restored.status);
+    stand.heal();
 }
 
 pub(super) fn restore(run: &mut Run<'_>) {
     let file = back_up(run);
+    let refused = run.stand.tool(&["restore"]);
+    assert!(!refused.status.success(), "a payment-processor is at work: no journal begins anew");
     let before = orders(run);
     // What users are told from here on is lost with the database that knew it: that is what restoring a backup means.
     // So it is not held against the exchange; what must hold is that nothing of it happens half.
@@ -81,7 +86,12 @@ pub(super) fn restore(run: &mut Run<'_>) {
     assert!(!ended.success(), "it must not end as if all were well");
     run.stand.processors.iter_mut().for_each(Process::kill);
     assert_eq!(orders(run), before, "none of the newer commands was executed");
+    let dead = management.depth(DEAD_LETTERS);
     begin_anew(run);
+    wait_for("the newer commands to be put aside", PATIENCE, || {
+        std::thread::sleep(Duration::from_millis(100));
+        (management.depth(DEAD_LETTERS) > dead).then_some(())
+    });
     assert_eq!(orders(run), before, "none of the newer commands was executed");
     verify(run);
     let load = run.load();
