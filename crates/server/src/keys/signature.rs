@@ -138,6 +138,28 @@ mod tests {
         }
     }
 
+    /// Whatever stands in the header is read or refused, and what is read is spelt in one way.
+    #[test]
+    fn fuzz_signatures() {
+        let (whole, time) = (order().sign(SECRET), std::time::Duration::from_secs(2));
+        type Damage = (Vec<(u8, u8)>, String);
+        bolero::check!().with_test_time(time).with_type::<Damage>().for_each(|(changes, any)| {
+            let mut bytes = whole.clone().into_bytes();
+            for (at, byte) in changes {
+                let length = bytes.len();
+                bytes[usize::from(*at) % length] = *byte;
+            }
+            let changed = String::from_utf8(bytes).unwrap_or_default();
+            for text in [&changed, any] {
+                if let Some(signature) = read(text) {
+                    assert_eq!(hex(&signature), *text);
+                    assert_eq!(order().is_signed(SECRET, &signature), *text == whole, "{text}");
+                }
+                let _ = text.parse::<crate::keys::network::Network>();
+            }
+        });
+    }
+
     #[test]
     fn a_signature_has_one_spelling() {
         let text = order().sign(SECRET);
