@@ -27,9 +27,6 @@ const BATCHES_AT_ONCE: usize = 1_024;
 const COMMANDS_AT_ONCE: usize = 4_096;
 /// Rows before the followed state from which on a feed is attached: few enough to be read before the feed is full.
 const NEAR: u64 = 256;
-/// The least time between two transactions of a part. A transaction of a few rows costs PostgreSQL and the disk nearly what
-/// one of many does, and under load the sequencer needs both; what comes after a pause is written at once.
-const PACE: Duration = Duration::from_millis(40);
 /// The first pause before what has failed is tried again.
 const RETRY_MIN: Duration = Duration::from_millis(50);
 /// The longest one.
@@ -150,7 +147,6 @@ impl Worker {
     async fn follow(&mut self, feed: &mut Feed) -> End {
         let mut waiting = Vec::new();
         while feed.next(&mut waiting, BATCHES_AT_ONCE).await > 0 {
-            let next = tokio::time::Instant::now() + PACE;
             while !waiting.is_empty() {
                 let count = take(&waiting);
                 let batches: Vec<Arc<Applied>> =
@@ -160,7 +156,6 @@ impl Worker {
                 }
                 feed.release(waiting.drain(..count));
             }
-            tokio::time::sleep_until(next).await;
         }
         End::Stopped
     }
