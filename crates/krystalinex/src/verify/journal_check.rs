@@ -115,6 +115,16 @@ impl Walk {
 
     fn header(&mut self, batch: &Batch, report: &mut Report) {
         let sequence = batch.sequence;
+        let begins = |entry: &Entry| match entry.command.action {
+            Action::Restore { incarnation, .. } => {
+                incarnation == batch.incarnation && entry.event == Event::Done
+            }
+            _ => false,
+        };
+        // A restored journal's first row says so, and is of its incarnation already.
+        if batch.entries.iter().any(begins) {
+            self.incarnation = Some(batch.incarnation);
+        }
         let incarnation = *self.incarnation.get_or_insert(batch.incarnation);
         if batch.incarnation != incarnation {
             let text = format!(
@@ -179,13 +189,6 @@ impl Walk {
                 report.fault(Area::Events, format!("row {sequence}, command {at}: {text}"));
                 self.sound = false;
                 return false;
-            }
-        }
-        for entry in &batch.entries {
-            if let (Action::Restore { incarnation, .. }, Event::Done) =
-                (&entry.command.action, &entry.event)
-            {
-                self.incarnation = Some(*incarnation);
             }
         }
         // Counted by the row: a million commands a second leave no time for a look-up each.
