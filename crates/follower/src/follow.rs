@@ -13,7 +13,7 @@ use store::{Db, StoreError};
 use telemetry::Metric;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
-use trace::BatchTiming;
+use trace::{BatchTiming, Micros, Origin};
 
 use crate::feeds::Feeds;
 use crate::live::Live;
@@ -23,6 +23,9 @@ use crate::recover::{FollowError, HEAD, ROWS_AT_ONCE, load_snapshot, read_next, 
 const POLL_WAITING: Duration = Duration::from_millis(250);
 /// How often it is read otherwise.
 const POLL_IDLE: Duration = Duration::from_secs(1);
+
+/// How long after its commit a row may be told, in microseconds, so that polling would not have been sooner.
+const MICROS_FRESH: u32 = 100_000;
 
 /// Follows the journal into a [`Live`].
 pub struct Follower {
@@ -83,7 +86,14 @@ impl Follower {
                 biased;
                 () = shutdown.cancelled() => return Ok(()),
                 hint = self.subscriber.next() => match hint {
-                    Ok(Hint::Row(told)) => self.take_hint(told).await?,
+                    Ok(Hint::Row(told)) => {
+                        let is_fresh = is_fresh(&told);
+                        // While rows are told as they are committed, the journal has nothing to add, and its rows have
+                        // no times.
+                        if self.take_hint(told).await? && is_fresh {
+                            polled = Instant::now();
+                        }
+                    }
                     Ok(Hint::Gap) => self.read_journal().await?,
                     // The fan-out is a hint: without it, the journal is read as often as somebody waits for it.
                     Err(_) => sleep_until(Instant::now() + POLL_WAITING).await,
@@ -96,22 +106,25 @@ impl Follower {
         }
     }
 
-    async fn take_hint(&mut self, told: Told) -> Result<(), FollowError> {
+    /// Follows a row that was told; tells whether it was the next.
+    async fn take_hint(&mut self, told: Told) -> Result<bool, FollowError> {
         let Told { row, timing } = told;
         let last = self.live.sequence();
         if row.sequence <= last {
-            return Ok(());
+            return Ok(false);
         }
         if row.sequence > last.next() {
             telemetry::add(Metric::FollowerGaps, 1);
-            return self.read_journal().await;
+            self.read_journal().await?;
+            return Ok(false);
         }
         if row.previous_hash != self.live.hash() {
-            return self.reload().await;
+            self.reload().await?;
+            return Ok(false);
         }
         self.apply(&row, timing).await?;
         self.live.mark_at_head();
-        Ok(())
+        Ok(true)
     }
 
     /// Follows what stands in PostgreSQL, to the head.
@@ -189,6 +202,13 @@ impl Drop for Follower {
     fn drop(&mut self) {
         self.feeds.close();
     }
+}
+
+/// Tells whether a row is told as soon as polling would bring it. Where that is not known, it is.
+fn is_fresh(told: &Told) -> bool {
+    let Some(timing) = &told.timing else { return true };
+    let since = Micros::now().since(timing.begun.plus(timing.committed));
+    timing.origin.boot != Origin::now().boot || since < MICROS_FRESH
 }
 
 fn record(applied: &Applied) {

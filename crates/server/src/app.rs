@@ -70,11 +70,17 @@ pub(crate) struct Gates {
     pub(crate) outgoing: Semaphore,
     /// Exports of the audit log.
     pub(crate) exports: Arc<Semaphore>,
+    /// Traces that are looked for: each reads some hundred kilobytes.
+    pub(crate) traces: Semaphore,
 }
 
 impl Default for Gates {
     fn default() -> Self {
-        Self { outgoing: Semaphore::new(4), exports: Arc::new(Semaphore::new(2)) }
+        Self {
+            outgoing: Semaphore::new(4),
+            exports: Arc::new(Semaphore::new(2)),
+            traces: Semaphore::new(2),
+        }
     }
 }
 

@@ -152,15 +152,12 @@ pub(crate) async fn submit(app: &App, ask: Ask) -> Result<Answer, Problem> {
     // One limit for both: a client is answered in time, whichever of the two takes long.
     let until = Instant::now() + app.config.outcome_timeout;
     way::submitted(app, &command);
-    publish(app, &command, until).await?;
+    let published = publish(app, &command, until).await;
     way::confirmed();
-    match wait(app, &mut waiter, &command, until).await? {
-        Some(decided) => Ok(Answer::Decided(decided)),
-        None => {
-            way::given_up();
-            Ok(Answer::Pending(command))
-        }
-    }
+    published?;
+    let decided = wait(app, &mut waiter, &command, until).await;
+    way::waited();
+    Ok(decided?.map_or_else(|| Answer::Pending(command), Answer::Decided))
 }
 
 /// Finds the first outcome of a command that has been decided already, without sending anything.

@@ -147,7 +147,7 @@ pub(crate) async fn edge(State(app): State<App>, mut request: Request, next: Nex
     }
     let status = response.status();
     let request = answered(&context, started, &method, route, status, way);
-    if request.sent.is_some() {
+    if request.sent.is_some() || is_order(&method, route) {
         server_timing(response.headers_mut(), &trace::stages(&request));
     }
     if is_traced(&context, &method, route, status) {
@@ -162,6 +162,11 @@ pub(crate) async fn edge(State(app): State<App>, mut request: Request, next: Nex
         tracing::warn!(%method, route, status = status.as_u16(), trace_id, "request failed");
     }
     response
+}
+
+/// Tells whether somebody places or changes an order: a repeat and a refusal, which send no command, have stages too.
+fn is_order(method: &Method, route: &str) -> bool {
+    *method != Method::GET && route.starts_with("/api/v1/orders")
 }
 
 /// Tells whether a request is kept as a trace: every change, every failure of ours, and what a caller asks for.

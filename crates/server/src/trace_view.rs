@@ -71,7 +71,10 @@ async fn trace(State(app): State<App>, Path(text): Path<String>) -> Result<Respo
     let id = tracer::parse_trace_id(&text).filter(|_| text.len() == 32);
     let id =
         id.ok_or_else(|| Problem::value("traceId", "format", "must have 32 hexadecimal digits"))?;
+    // Whoever looks at traces must not take the connections of those who trade. It is never closed.
+    let gate = app.gates.traces.acquire().await;
     let spans = tracer::find(&app.db, id).await;
+    drop(gate);
     let spans = spans.map_err(|error| Problem::unavailable("cannot read a trace", &error))?;
     let Some(from) = spans.iter().map(|span| span.begun).min() else {
         return Err(Problem::new(Code::NotFound));

@@ -96,10 +96,10 @@ pub(crate) fn seen(outcome: &Outcome) {
     });
 }
 
-/// Nobody waits for it any more.
-pub(crate) fn given_up() {
+/// Nobody waits for it any more. Where its outcome was not seen, that is all that is known of the wait.
+pub(crate) fn waited() {
     note(|way, now| {
-        if let Some(sent) = &mut way.sent {
+        if let Some(sent) = way.sent.as_mut().filter(|sent| sent.outcome.is_none()) {
             sent.given_up = Some(now);
         }
     });

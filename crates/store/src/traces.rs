@@ -13,14 +13,15 @@ use uuid::Uuid;
 use crate::numbers::{bits_to_i64, i64_to_bits, to_i64};
 use crate::{Db, StoreError};
 
-/// Rows that one statement of the sweeper deletes at most.
-const SWEEP_ROWS: i64 = 1_000;
+mod sweep;
+
+pub use sweep::sweep;
 
 /// What is written at once.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
     /// Requests of one server, packed.
-    pub requests: Option<RequestsRow>,
+    pub requests: Vec<RequestsRow>,
     /// Traces whose ids are not ours, and when they were used, in microseconds since 1970.
     pub foreign: Vec<(u128, u64)>,
     /// Journal rows: sequence, incarnation, packed times.
@@ -64,7 +65,7 @@ pub async fn write(db: &Db, batch: &Batch) -> Result<(), StoreError> {
     let mut client = db.get().await?;
     let transaction = client.transaction().await?;
     transaction.batch_execute("SET LOCAL synchronous_commit = off").await?;
-    if let Some(row) = &batch.requests {
+    for row in &batch.requests {
         let text = "INSERT INTO trace_requests
             (begun_at, ended_at, instance, requests, slowest_micros, payload) VALUES ($1, $2, $3, $4, $5, $6)";
         let statement = transaction.prepare_cached(text).await?;
@@ -368,51 +369,4 @@ pub async fn projections(
         micros: u64::try_from(row.get::<_, i64>(2)).unwrap_or(0),
     };
     Ok(rows.iter().map(timing).collect())
-}
-
-/// Deletes what is older than this moment, and then the oldest requests until they take at most `bytes_max`. Returns how
-/// many rows went; at most some thousands at once, so that it never holds anybody up.
-///
-/// # Errors
-///
-/// [`StoreError`].
-pub async fn sweep(db: &Db, older_than: SystemTime, bytes_max: u64) -> Result<u64, StoreError> {
-    let client = db.get().await?;
-    let mut gone = 0;
-    for text in [
-        "DELETE FROM trace_requests WHERE id IN
-            (SELECT id FROM trace_requests WHERE begun_at < $1 ORDER BY begun_at LIMIT $2)",
-        "DELETE FROM trace_foreign WHERE ctid IN
-            (SELECT ctid FROM trace_foreign WHERE begun_at < $1 LIMIT $2)",
-        "DELETE FROM trace_batches WHERE ctid IN
-            (SELECT ctid FROM trace_batches WHERE noted_at < $1 LIMIT $2)",
-        "DELETE FROM trace_projections WHERE ctid IN
-            (SELECT ctid FROM trace_projections WHERE begun_at < $1 LIMIT $2)",
-        "DELETE FROM trace_spans WHERE ctid IN
-            (SELECT ctid FROM trace_spans WHERE received_at < $1 LIMIT $2)",
-    ] {
-        gone += client.execute(text, &[&older_than, &SWEEP_ROWS]).await?;
-    }
-    let size =
-        "SELECT pg_total_relation_size('trace_requests') + pg_total_relation_size('trace_batches')
-        + pg_total_relation_size('trace_foreign') + pg_total_relation_size('trace_spans')";
-    let size: i64 = client.query_one(size, &[]).await?.get(0);
-    if u64::try_from(size).unwrap_or(0) > bytes_max {
-        // The oldest twentieth; what was deleted before and is not vacuumed yet counts, so it is taken step by step.
-        let oldest = "SELECT begun_at FROM trace_requests ORDER BY begun_at
-            OFFSET (SELECT count(*) / 20 FROM trace_requests) LIMIT 1";
-        if let Some(row) = client.query_opt(oldest, &[]).await? {
-            let until: SystemTime = row.get(0);
-            for text in [
-                "DELETE FROM trace_requests WHERE begun_at < $1",
-                "DELETE FROM trace_foreign WHERE begun_at < $1",
-                "DELETE FROM trace_batches WHERE noted_at < $1",
-                "DELETE FROM trace_projections WHERE begun_at < $1",
-                "DELETE FROM trace_spans WHERE received_at < $1",
-            ] {
-                gone += client.execute(text, &[&until]).await?;
-            }
-        }
-    }
-    Ok(gone)
 }

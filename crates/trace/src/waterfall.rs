@@ -103,9 +103,11 @@ pub fn stages(request: &Request) -> Vec<Timed> {
 fn on_the_way(line: &mut Line, request: &Request, sent: &Sent) {
     let confirmed = sent.confirmed.unwrap_or(sent.submitted);
     let Some(outcome) = sent.outcome else {
-        // It was given up while it was in the queue, or before.
         line.until(Stage::Publish, confirmed, false);
-        line.until(Stage::Journal, sent.given_up.unwrap_or(confirmed), false);
+        // It was given up while it was in the queue, or on its way from there.
+        if let Some(given_up) = sent.given_up {
+            line.until(Stage::Journal, given_up, false);
+        }
         return;
     };
     let timing = request.timing.as_deref();
@@ -188,6 +190,22 @@ mod tests {
         let all = stages(&Request { timing: None, ..request });
         assert_eq!(micros(&all, Stage::Journal), Some(1_910));
         assert_eq!(micros(&all, Stage::Append), None);
+    }
+
+    #[test]
+    fn what_the_queue_does_not_take_has_no_journal() {
+        let mut request = request();
+        let sent = request.sent.as_mut().expect("it has sent one");
+        sent.outcome = None;
+        let names = |request: &Request| -> Vec<Stage> {
+            stages(request).iter().map(|timed| timed.stage).collect()
+        };
+        let begun = [Stage::Authenticate, Stage::Validate, Stage::Publish];
+        assert_eq!(names(&request), [&begun[..], &[Stage::Answer]].concat());
+        if let Some(sent) = &mut request.sent {
+            sent.given_up = Some(2_000);
+        }
+        assert_eq!(names(&request), [&begun[..], &[Stage::Journal, Stage::Answer]].concat());
     }
 
     proptest! {

@@ -3,6 +3,9 @@
 //! Invariant: what waits to be exported is bounded. A collector that is slow or away costs traces, which are counted.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,6 +28,8 @@ use crate::otlp::to_proto;
 
 /// Exports that may wait: each has half a second's spans.
 const WAITING_MAX: usize = 16;
+/// Spans that may wait: some ten megabytes.
+const WAITING_SPANS_MAX: usize = 50_000;
 /// Spans that one request carries at most: about half a megabyte.
 const SPANS_AT_ONCE: usize = 2_048;
 /// How long a collector may take for one.
@@ -107,6 +112,7 @@ impl Endpoint {
 #[derive(Clone, Debug)]
 pub struct Exporter {
     sender: mpsc::Sender<Vec<Span>>,
+    waiting: Arc<AtomicUsize>,
 }
 
 impl Exporter {
@@ -114,8 +120,9 @@ impl Exporter {
     #[must_use]
     pub fn start(endpoint: Endpoint, instance: String) -> Self {
         let (sender, receiver) = mpsc::channel(WAITING_MAX);
-        tokio::spawn(run(endpoint, instance, receiver));
-        Self { sender }
+        let waiting = Arc::new(AtomicUsize::new(0));
+        tokio::spawn(run(endpoint, instance, receiver, Arc::clone(&waiting)));
+        Self { sender, waiting }
     }
 
     /// Takes what was noted, as far as there is room. Never waits.
@@ -123,15 +130,18 @@ impl Exporter {
         if noted.is_empty() {
             return;
         }
-        let Ok(room) = self.sender.try_reserve() else {
-            telemetry::add_labelled(
-                Metric::TracesDropped,
-                &["export"],
-                noted.requests.len().try_into().unwrap_or(u64::MAX),
-            );
+        // What finds no room is not even built: a dead collector costs nothing.
+        let is_full = self.waiting.load(Relaxed) >= WAITING_SPANS_MAX;
+        let room = self.sender.try_reserve().ok().filter(|_| !is_full);
+        let Some(room) = room else {
+            let lost = noted.requests.len().max(noted.batches.len());
+            let lost = lost.try_into().unwrap_or(u64::MAX);
+            telemetry::add_labelled(Metric::TracesDropped, &["export"], lost);
             return;
         };
-        room.send(spans(noted));
+        let spans = spans(noted);
+        self.waiting.fetch_add(spans.len(), Relaxed);
+        room.send(spans);
     }
 }
 
@@ -155,7 +165,12 @@ fn spans(noted: &Noted) -> Vec<Span> {
     spans
 }
 
-async fn run(endpoint: Endpoint, instance: String, mut receiver: mpsc::Receiver<Vec<Span>>) {
+async fn run(
+    endpoint: Endpoint,
+    instance: String,
+    mut receiver: mpsc::Receiver<Vec<Span>>,
+    waiting: Arc<AtomicUsize>,
+) {
     let mut collector = match Collector::new(endpoint) {
         Ok(collector) => collector,
         Err(reason) => {
@@ -172,6 +187,7 @@ async fn run(endpoint: Endpoint, instance: String, mut receiver: mpsc::Receiver<
                 Ok(Err(reason)) => Some(reason),
                 Err(_) => Some("it did not answer in time".to_owned()),
             };
+            waiting.fetch_sub(some.len(), Relaxed);
             if failed.is_some() {
                 telemetry::add(Metric::TraceExportFailures, 1);
             }

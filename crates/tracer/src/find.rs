@@ -9,6 +9,8 @@ use store::traces::RequestsRow;
 use store::{Db, StoreError};
 use trace::{PROCESSOR, Request, SERVER, Span, build, stages, time_of, unpack_requests};
 
+use crate::writer::ROW_MICROS;
+
 /// Rows of requests that one look at the store brings.
 const ROWS_AT_ONCE: u32 = 64;
 /// Rows that a search reads at most: a quarter of an hour of one busy server.
@@ -55,7 +57,7 @@ async fn spans_of(
     trace_id: u128,
     requests: Vec<Request>,
 ) -> Result<Vec<Span>, StoreError> {
-    let mut spans = store::traces::spans(db, trace_id, OTHERS_MAX).await?;
+    let mut spans = Vec::new();
     for mut request in requests {
         let begun = request.origin.wall(request.begun);
         let mut projections = Vec::new();
@@ -66,6 +68,10 @@ async fn spans_of(
         }
         spans.extend(build(&request, &projections));
     }
+    // Whoever has seen a trace knows our spans' ids: none of others' takes the place of one.
+    let ours: HashSet<u64> = spans.iter().map(|span| span.span_id).collect();
+    let others = store::traces::spans(db, trace_id, OTHERS_MAX).await?;
+    spans.extend(others.into_iter().filter(|span| !ours.contains(&span.span_id)));
     spans.sort_by_key(|span| (span.begun, std::cmp::Reverse(span.micros)));
     Ok(spans)
 }
@@ -102,9 +108,10 @@ pub async fn search(db: &Db, query: &Query) -> Result<Vec<Vec<Span>>, StoreError
     }
     let mut found: Vec<Request> = Vec::new();
     let (mut until, mut read) = (query.until, 0);
+    // A row that began before may have what began after.
+    let from = query.from.saturating_sub(ROW_MICROS);
     while found.len() < query.limit && read < ROWS_MAX {
-        let rows =
-            store::traces::requests(db, query.from, until, query.micros_min, ROWS_AT_ONCE).await?;
+        let rows = store::traces::requests(db, from, until, query.micros_min, ROWS_AT_ONCE).await?;
         read += rows.len();
         let Some(last) = rows.last() else { break };
         // Rows of two servers that begin in one microsecond: one of them may be left out.

@@ -133,8 +133,9 @@ fn from_proto(request: ExportTraceServiceRequest) -> (Vec<Span>, i64) {
 }
 
 fn read_span(span: &ProtoSpan, service: &str, now: u64) -> Option<Span> {
-    let service = cut(service);
-    if service.is_empty() || [SERVER, PROCESSOR].contains(&service.as_str()) {
+    let service = cut(service).trim().to_owned();
+    let is_ours = [SERVER, PROCESSOR].iter().any(|ours| service.eq_ignore_ascii_case(ours));
+    if service.is_empty() || is_ours {
         return None;
     }
     let trace_id = u128::from_be_bytes(span.trace_id.as_slice().try_into().ok()?);
@@ -170,9 +171,9 @@ fn read_span(span: &ProtoSpan, service: &str, now: u64) -> Option<Span> {
     })
 }
 
-/// Cuts what is too long, and what no database takes.
+/// Cuts what is too long, what no database takes, and what would not be seen.
 fn cut(text: &str) -> String {
-    text.chars().filter(|char| *char != '\0').take(CHARS_MAX).collect()
+    text.chars().filter(|char| !char.is_control()).take(CHARS_MAX).collect()
 }
 
 fn text(value: &Any) -> Option<String> {
@@ -293,7 +294,8 @@ mod tests {
             |span: &mut Span| span.trace_id = 0,
             |span: &mut Span| span.span_id = 0,
             |span: &mut Span| span.service = SERVER.to_owned(),
-            |span: &mut Span| span.service = String::new(),
+            |span: &mut Span| span.service = " Kx-Server\u{7f}".to_owned(),
+            |span: &mut Span| span.service = " ".to_owned(),
             |span: &mut Span| span.begun = 1,
             |span: &mut Span| span.micros = AWAY_MAX + 1,
         ] {

@@ -1,5 +1,6 @@
 //! What was noted is written twice a second, and what is old is swept away.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -18,6 +19,10 @@ const EVERY: Duration = Duration::from_millis(500);
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// How long one write may take.
 const WRITE_MAX: Duration = Duration::from_secs(5);
+/// How far the first and the last request of a row may be apart, in microseconds.
+pub(crate) const ROW_MICROS: u64 = 10_000_000;
+/// Requests of one row: some hundred kilobytes, which is what looking for one of them costs.
+const ROW_REQUESTS: usize = 4_096;
 
 /// How traces are kept.
 #[derive(Clone, Debug)]
@@ -43,43 +48,33 @@ pub async fn write(
     let mut due = tokio::time::interval(EVERY);
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut sweep_at = Instant::now() + SWEEP_EVERY;
-    let mut unwritten: Option<Batch> = None;
+    // One; at the end two.
+    let mut unwritten: VecDeque<Batch> = VecDeque::new();
     loop {
         let stopping = tokio::select! {
             _ = due.tick() => false,
             () = stop.cancelled() => true,
         };
         // While the store is away, what comes waits in the recorder, as long as there is room.
-        if unwritten.is_none() || stopping {
+        if unwritten.is_empty() || stopping {
             let noted = recorder.take();
             note(&recorder, &noted);
             if let Some(exporter) = &exporter {
                 exporter.send(&noted);
             }
             if settings.store && !noted.is_empty() {
-                let batch = pack(&noted, &settings);
-                unwritten = match unwritten.take() {
-                    // Only at the end: what could not be written before is given up for what is newer.
-                    Some(old) => {
-                        drop_traces("store", old.requests.map_or(0, |row| row.requests).into());
-                        Some(batch)
-                    }
-                    None => Some(batch),
-                };
+                unwritten.push_back(pack(noted, &settings));
             }
         }
-        if let Some(batch) = &unwritten {
-            match tokio::time::timeout(WRITE_MAX, store::traces::write(&db, batch)).await {
-                Ok(Ok(())) => {
-                    let count = batch.requests.as_ref().map_or(0, |row| row.requests);
-                    telemetry::add(Metric::Traces, count.into());
-                    unwritten = None;
-                }
-                Ok(Err(error)) => tracing::debug!(%error, "traces wait to be written"),
-                Err(_) => tracing::debug!("traces wait to be written: the store takes too long"),
+        while let Some(batch) = unwritten.front() {
+            if !is_written(&db, batch).await {
+                break;
             }
+            telemetry::add(Metric::Traces, count(batch));
+            unwritten.pop_front();
         }
         if stopping {
+            drop_traces("store", unwritten.iter().map(count).sum());
             return;
         }
         if settings.store && Instant::now() >= sweep_at {
@@ -87,6 +82,20 @@ pub async fn write(
             sweep(&db, &settings).await;
         }
     }
+}
+
+async fn is_written(db: &Db, batch: &Batch) -> bool {
+    match tokio::time::timeout(WRITE_MAX, store::traces::write(db, batch)).await {
+        Ok(Ok(())) => return true,
+        Ok(Err(error)) => tracing::debug!(%error, "traces wait to be written"),
+        Err(_) => tracing::debug!("traces wait to be written: the store takes too long"),
+    }
+    false
+}
+
+/// Returns how many requests are in a batch.
+fn count(batch: &Batch) -> u64 {
+    batch.requests.iter().map(|row| u64::from(row.requests)).sum()
 }
 
 async fn sweep(db: &Db, settings: &Settings) {
@@ -122,18 +131,10 @@ fn note(recorder: &Recorder, noted: &Noted) {
     }
 }
 
-fn pack(noted: &Noted, settings: &Settings) -> Batch {
-    let wall = |request: &Request| request.origin.wall(request.begun);
+fn pack(noted: Noted, settings: &Settings) -> Batch {
     let origin = Origin::now();
-    let requests = noted.requests.iter().map(wall).min().map(|begun| RequestsRow {
-        begun,
-        ended: origin.wall(trace::Micros::now()),
-        instance: settings.instance.clone(),
-        requests: u32::try_from(noted.requests.len()).unwrap_or(u32::MAX),
-        slowest: noted.requests.iter().map(|request| request.ended).max().unwrap_or(0).into(),
-        payload: trace::pack_requests(&noted.requests),
-    });
     let foreign = noted.requests.iter().filter(|request| request.is_foreign);
+    let foreign = foreign.map(|request| (request.trace_id, wall(request))).collect();
     let batches = noted.batches.iter();
     let projections = noted.projections.iter().map(|each| {
         let timing = ProjectionTiming {
@@ -144,11 +145,40 @@ fn pack(noted: &Noted, settings: &Settings) -> Batch {
         (each.first, each.last, timing)
     });
     Batch {
-        requests,
-        foreign: foreign.map(|request| (request.trace_id, wall(request))).collect(),
+        foreign,
         batches: batches
             .map(|each| (each.sequence, each.incarnation, each.timing.encode()))
             .collect(),
         projections: projections.collect(),
+        requests: rows(noted.requests, settings),
     }
+}
+
+fn wall(request: &Request) -> u64 {
+    request.origin.wall(request.begun)
+}
+
+/// Packs requests into rows. One is found by when it began, so a row has those that began within some seconds, however long they
+/// have waited for the store.
+fn rows(mut requests: Vec<Request>, settings: &Settings) -> Vec<RequestsRow> {
+    requests.sort_by_key(wall);
+    let together = |first: &Request, next: &Request| wall(next) - wall(first) < ROW_MICROS;
+    let mut rows = Vec::new();
+    let mut rest = requests.as_slice();
+    while let Some(first) = rest.first() {
+        let most = rest.len().min(ROW_REQUESTS);
+        let end = rest.iter().take(most).position(|next| !together(first, next)).unwrap_or(most);
+        let (row, later) = rest.split_at(end);
+        rest = later;
+        let ended = |request: &Request| wall(request).saturating_add(request.ended.into());
+        rows.push(RequestsRow {
+            begun: wall(first),
+            ended: row.iter().map(ended).max().unwrap_or(0),
+            instance: settings.instance.clone(),
+            requests: u32::try_from(row.len()).unwrap_or(u32::MAX),
+            slowest: row.iter().map(|request| request.ended).max().unwrap_or(0).into(),
+            payload: trace::pack_requests(row),
+        });
+    }
+    rows
 }

@@ -20,6 +20,7 @@ mod openapi;
 mod orders;
 mod pending;
 mod signing;
+mod traces;
 mod two_factor;
 mod wallet;
 mod withdrawals;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         convert::CASES,
         bad_inputs::CASES,
         edge::CASES,
+        traces::CASES,
         market_data::CASES,
         ws::CASES,
         api_keys::CASES,

@@ -18,6 +18,7 @@ use store::cluster::{Cluster, Options};
 use store::{Db, DbConfig};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
+use trace::Recorder;
 use units::{AccountId, Amount, AssetId, Balance, PriceTicks, QuantityLots, RatePpm, Sequence};
 
 use crate::http::{self, Reply};
@@ -35,6 +36,7 @@ pub struct World {
     pub runtime: Runtime,
     pub queue: InProcessQueue,
     pub stop: CancellationToken,
+    recorder: Arc<Recorder>,
     users: AtomicU64,
     directory: PathBuf,
     cluster: Option<Cluster>,
@@ -101,7 +103,9 @@ impl World {
         let runtime = Runtime::new().expect("a runtime can be made");
         let directory = std::env::temp_dir().join(format!("kx-api-{}", std::process::id()));
         let stop = CancellationToken::new();
-        let (cluster, db, live, queue) = runtime.block_on(exchange(&directory, &stop));
+        let recorder = Arc::new(Recorder::default());
+        let exchange = exchange(&directory, &recorder, &stop);
+        let (cluster, db, live, queue) = runtime.block_on(exchange);
         let inbox = Inbox::default();
         let mut world = Self {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
@@ -110,6 +114,7 @@ impl World {
             db,
             runtime,
             queue,
+            recorder,
             users: AtomicU64::new(0),
             directory,
             cluster: Some(cluster),
@@ -162,7 +167,7 @@ impl World {
     /// Returns what a server on this exchange is made of.
     pub fn parts(&self, config: ServerConfig) -> Parts {
         Parts {
-            recorder: Arc::default(),
+            recorder: Arc::clone(&self.recorder),
             config,
             db: self.db.clone(),
             live: Arc::clone(&self.live),
@@ -398,6 +403,7 @@ pub fn limit(side: &str, price: &str, quantity: &str) -> Value {
 /// Starts the cluster, the sequencer, the follower and the projections.
 async fn exchange(
     directory: &std::path::Path,
+    recorder: &Arc<Recorder>,
     stop: &CancellationToken,
 ) -> (Cluster, Db, Arc<Live>, InProcessQueue) {
     // Every server that a case starts listens on a connection of its own.
@@ -408,7 +414,15 @@ async fn exchange(
     let queue = InProcessQueue::new(65_536);
     let fan_out = InProcessFanOut::new(256);
     let subscriber = Box::new(fan_out.subscriber());
-    sequencer(cluster.config(), &queue, fan_out, stop.clone());
+    sequencer(cluster.config(), &queue, fan_out, Arc::clone(recorder), stop.clone());
+    let traces = tracer::Settings {
+        instance: "the tests".to_owned(),
+        keep: Duration::from_secs(86_400),
+        bytes_max: 1 << 30,
+        store: true,
+    };
+    let own = Db::lazy(cluster.config());
+    tokio::spawn(tracer::write(Arc::clone(recorder), own, traces, None, stop.clone()));
     let follower = Follower::load(db.clone(), subscriber).await.expect("it loads");
     let live = follower.live();
     tokio::spawn(follower::share_projections(
@@ -416,7 +430,7 @@ async fn exchange(
         Arc::clone(&live),
         follower.feeds(),
         follower::Hold::All,
-        Arc::default(),
+        Arc::clone(recorder),
         stop.clone(),
     ));
     tokio::spawn(follower.run(stop.clone()));
@@ -432,6 +446,7 @@ fn sequencer(
     db: DbConfig,
     queue: &InProcessQueue,
     fan_out: InProcessFanOut,
+    recorder: Arc<Recorder>,
     stop: CancellationToken,
 ) {
     let config = processor::Config {
@@ -442,7 +457,7 @@ fn sequencer(
         decide: engine::decide,
     };
     let parts = processor::Parts {
-        recorder: Arc::default(),
+        recorder,
         db: Db::lazy(db),
         source: Arc::new(queue.clone()),
         fan_out: Arc::new(fan_out),
