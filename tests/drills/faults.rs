@@ -9,6 +9,7 @@ mod messages;
 mod money;
 mod processes;
 mod restore;
+mod traces;
 
 use crate::drill::Drill;
 
@@ -86,6 +87,17 @@ pub(crate) const ALL: &[Drill] = &[
     drill("database-away", "PostgreSQL is away for a while", database::away),
     drill("connections", "others use up PostgreSQL's connections", database::connections),
     drill("slow-database", "every statement takes half a second longer", database::slow),
+    drill(
+        "trace",
+        "one order's trace through a page, a server and a payment-processor",
+        traces::trace,
+    ),
+    drill("stages", "a delay shows in its own stage and nowhere else", traces::stages),
+    drill(
+        "traces",
+        "every order has its whole trace, with a collector that never answers",
+        traces::traces,
+    ),
     drill(
         "migrate-thrice",
         "three migrations at once on an empty database",

@@ -19,6 +19,7 @@ mod raw;
 mod report;
 mod stand;
 mod stream;
+mod traces;
 mod user;
 
 use std::fs;

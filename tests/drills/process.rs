@@ -40,6 +40,10 @@ pub(crate) struct Process {
     pub(crate) name: String,
     /// The port that it answers on: the API, or the processor's health.
     pub(crate) port: u16,
+    /// The port of a server's traces, in Jaeger's API.
+    pub(crate) jaeger_port: u16,
+    /// The port on which a server takes others' spans.
+    pub(crate) otlp_port: u16,
     /// Its way to the database.
     pub(crate) database: Proxy,
     /// Its way to the broker.
@@ -70,13 +74,19 @@ impl Process {
             Role::Server => set("PORT", port.to_string()),
             Role::Processor => set("PROCESSOR_PORT", port.to_string()),
         }
-        set("INBOX_PORT", broker::free_port().expect("there is a free port").to_string());
+        let own = || broker::free_port().expect("there is a free port");
+        set("INBOX_PORT", own().to_string());
+        let (jaeger_port, otlp_port) = (own(), own());
+        set("JAEGER_PORT", jaeger_port.to_string());
+        set("OTLP_PORT", otlp_port.to_string());
         set("DB_PORT", database.port().to_string());
         let log = directory.join(format!("{name}.log"));
         Self {
             role,
             name,
             port,
+            jaeger_port,
+            otlp_port,
             database,
             broker,
             environment,
@@ -91,6 +101,11 @@ impl Process {
     pub(crate) fn set(&mut self, name: &str, value: &str) {
         self.environment.retain(|(known, _)| known != name);
         self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Takes a variable out of its environment.
+    pub(crate) fn unset(&mut self, name: &str) {
+        self.environment.retain(|(known, _)| known != name);
     }
 
     /// Starts it, and does not wait.

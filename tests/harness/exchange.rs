@@ -75,6 +75,8 @@ pub fn clean(command: &mut Command) {
         "PORT",
         "PROCESSOR_PORT",
         "INBOX_PORT",
+        "JAEGER_PORT",
+        "OTLP_PORT",
         "NODE_ENV",
         "JWT_SECRET",
         "JWT_SECRET_PREVIOUS",
@@ -87,7 +89,7 @@ pub fn clean(command: &mut Command) {
     }
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
-        if name.starts_with("DB_") || name.starts_with("KX_") || name.starts_with("PG") {
+        if ["DB_", "KX_", "OTEL_", "PG"].iter().any(|prefix| name.starts_with(prefix)) {
             command.env_remove(name);
         }
     }

@@ -9,6 +9,11 @@ use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+/// How often the two clocks are read at most, to read them at one moment.
+const READINGS_MAX: u32 = 5;
+/// How many microseconds count as one moment.
+const APART_MAX: u32 = 2;
+
 /// Microseconds of the machine's monotonic clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Micros(pub u64);
@@ -48,10 +53,22 @@ impl Origin {
     /// Returns this process' origin, with the wall clock as it stands now.
     #[must_use]
     pub fn now() -> Self {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
-        let wall = i64::try_from(wall).unwrap_or(i64::MAX);
-        let monotonic = i64::try_from(Micros::now().0).unwrap_or(i64::MAX);
-        Self { boot: *BOOT, wall: wall.saturating_sub(monotonic) }
+        let (mut best, mut apart) = (0, u32::MAX);
+        // Whoever is interrupted between the two clocks reads them again: the difference would show as a shift.
+        for _ in 0..READINGS_MAX {
+            let before = Micros::now();
+            let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            let since = Micros::now().since(before);
+            if since < apart {
+                let wall = i64::try_from(wall.as_micros()).unwrap_or(i64::MAX);
+                let monotonic = i64::try_from(before.plus(since / 2).0).unwrap_or(i64::MAX);
+                (best, apart) = (wall.saturating_sub(monotonic), since);
+            }
+            if apart <= APART_MAX {
+                break;
+            }
+        }
+        Self { boot: *BOOT, wall: best }
     }
 
     /// Returns a time in microseconds since 1970.
