@@ -4,7 +4,6 @@
 //! is answered 500 and logged, never a cut connection.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
@@ -16,7 +15,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header}
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
-use trace::{Micros, Origin, Timed};
+use trace::{Micros, Origin};
 use units::Sequence;
 
 use crate::access;
@@ -33,7 +32,6 @@ const SEQUENCE_WAIT: Duration = Duration::from_secs(1);
 /// A server that is this far behind marks what it answers, and takes no orders.
 pub(crate) const BEHIND_MAX: Duration = Duration::from_secs(2);
 
-const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const TRACE_ID: HeaderName = HeaderName::from_static("x-trace-id");
 const SEQUENCE: HeaderName = HeaderName::from_static("x-sequence");
 const MIN_SEQUENCE: HeaderName = HeaderName::from_static("x-min-sequence");
@@ -151,7 +149,7 @@ pub(crate) async fn edge(State(app): State<App>, mut request: Request, next: Nex
     if is_traced || way.sent.is_some() {
         let request = answered(&context, started, &method, route, status, way);
         if request.sent.is_some() || is_order(&method, route) {
-            server_timing(response.headers_mut(), &trace::stages(&request));
+            way::server_timing(response.headers_mut(), &trace::stages(&request));
         }
         if is_traced {
             app.recorder.request(request);
@@ -215,23 +213,6 @@ fn method_name(method: &Method) -> Cow<'static, str> {
     place
         .and_then(|place| names.get(place))
         .map_or(Cow::Borrowed("other"), |name| Cow::Borrowed(*name))
-}
-
-/// Says how long each stage of a command has taken, in milliseconds, as the W3C's Server Timing has it: the sum is the
-/// whole, from the request's head to its answer.
-fn server_timing(headers: &mut HeaderMap, stages: &[Timed]) {
-    let mut text = String::with_capacity(256);
-    let mut whole = 0;
-    for timed in stages {
-        whole += timed.micros;
-        let estimated = if timed.estimated { ";desc=\"estimated\"" } else { "" };
-        let (millis, micros) = (timed.micros / 1_000, timed.micros % 1_000);
-        let _ = write!(text, "{};dur={millis}.{micros:03}{estimated}, ", timed.stage.name());
-    }
-    let _ = write!(text, "total;dur={}.{:03}", whole / 1_000, whole % 1_000);
-    if let Ok(value) = HeaderValue::try_from(text) {
-        headers.insert(SERVER_TIMING, value);
-    }
 }
 
 /// Runs a request that is within its limits, if its caller may send it.

@@ -3,14 +3,18 @@
 //! Invariant: a note changes nothing but the trace; without a request (work in the background) it goes nowhere.
 
 use std::cell::RefCell;
+use std::fmt::Write as _;
 use std::sync::Arc;
 
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use engine::{Action, Command};
 use follower::Outcome;
-use trace::{BatchTiming, Micros, Sent};
+use trace::{BatchTiming, Micros, Sent, Timed};
 use units::Time;
 
 use crate::app::App;
+
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 tokio::task_local! {
     static WAY: RefCell<Way>;
@@ -108,6 +112,23 @@ pub(crate) fn waited() {
 fn market(app: &App, action: &Action) -> Option<String> {
     let Action::PlaceOrder(order) = action else { return None };
     app.live.read(|state| state.market(order.market).map(|market| market.config.symbol.to_string()))
+}
+
+/// Says how long each stage of a command has taken, in milliseconds, as the W3C's Server Timing has it: the sum is the
+/// whole, from the request's head to its answer.
+pub(crate) fn server_timing(headers: &mut HeaderMap, stages: &[Timed]) {
+    let mut text = String::with_capacity(256);
+    let mut whole = 0;
+    for timed in stages {
+        whole += timed.micros;
+        let estimated = if timed.estimated { ";desc=\"estimated\"" } else { "" };
+        let (millis, micros) = (timed.micros / 1_000, timed.micros % 1_000);
+        let _ = write!(text, "{};dur={millis}.{micros:03}{estimated}, ", timed.stage.name());
+    }
+    let _ = write!(text, "total;dur={}.{:03}", whole / 1_000, whole % 1_000);
+    if let Ok(value) = HeaderValue::try_from(text) {
+        headers.insert(SERVER_TIMING, value);
+    }
 }
 
 /// Names an action, as traces have it.
