@@ -55,6 +55,7 @@ fn one(run: &mut Run<'_>) {
     let sum: u64 = timing.iter().filter(|(name, _)| *name != "total").map(|(_, took)| took).sum();
     assert!(sum.abs_diff(timing["total"]) <= 8, "rounded, the stages are the whole: {timing:?}");
     let server = &run.stand.servers[client.server()];
+    let (mut http, jaeger) = (server.http(), server.jaeger_port);
     let export = json!({ "resourceSpans": [{
         "resource": { "attributes": [{ "key": "service.name", "value": { "stringValue": "kx-web" } }] },
         "scopeSpans": [{ "spans": [{
@@ -63,7 +64,7 @@ fn one(run: &mut Run<'_>) {
     let mut collector = at(server.otlp_port);
     collector.post("/v1/traces", &export).expect("it answers").expect(200);
     let found = wait_for("the whole trace", PATIENCE, || {
-        let answer = server.http().get(&format!("/api/v1/public/trace/{id}")).ok()?;
+        let answer = http.get(&format!("/api/v1/public/trace/{id}")).ok()?;
         let spans = if answer.status == 200 { spans(&answer.json()) } else { Vec::new() };
         let has = |name: &str| spans.iter().any(|span| span.name == name);
         let whole = ["append", "project orders", "project money", "project market_data"];
@@ -74,13 +75,13 @@ fn one(run: &mut Run<'_>) {
     // The same spans by Jaeger's API: by the trace's id, and by a search for what the page has sent.
     let ids: HashSet<String> = found.iter().map(|span| span.id.clone()).collect();
     for path in [format!("/api/traces/{id}"), "/api/traces?service=kx-web&limit=1".to_owned()] {
-        let answer = at(server.jaeger_port).get(&path).expect("it answers").expect(200);
+        let answer = at(jaeger).get(&path).expect("it answers").expect(200);
         let shown = answer["data"][0]["spans"].as_array().expect("it has spans").clone();
         let shown: HashSet<String> =
             shown.iter().filter_map(|span| span["spanID"].as_str().map(str::to_owned)).collect();
         assert_eq!(shown, ids, "{path}");
     }
-    let services = at(server.jaeger_port).get("/api/services").expect("it answers").expect(200);
+    let services = at(jaeger).get("/api/services").expect("it answers").expect(200);
     for service in ["kx-payment-processor", "kx-server", "kx-web"] {
         let all = services["data"].as_array().expect("a list");
         assert!(all.iter().any(|name| name == service), "{services}");
