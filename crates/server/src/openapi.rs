@@ -32,6 +32,7 @@ use crate::problem::{Broken, ProblemBody};
         (name = "Wallet", description = "Balances, and money in, out and across"),
         (name = "Orders", description = "Place, see, change and cancel orders; fills"),
         (name = "Markets", description = "What everybody can see"),
+        (name = "Traces", description = "An order's whole way, and how long its stages take"),
         (name = "Convert", description = "A quote from the book, and a fill-or-kill order at its price"),
         (name = "Health", description = "What machines ask"),
         (name = "Admin", description = "For the exchange's own people")

@@ -175,7 +175,7 @@ fn with_collector(run: &mut Run<'_>, collector: Option<&Hole>) {
 }
 
 fn sum(processes: &[Process], name: &str, parts: &[&str]) -> f64 {
-    processes.iter().filter_map(|process| process.metric(name, parts)).sum()
+    processes.iter().filter_map(|process| process.metric(name, parts)).sum::<f64>() + 0.0
 }
 
 pub(super) fn traces(run: &mut Run<'_>) {

@@ -284,7 +284,6 @@ fn a_trace_is_shown_whole_and_names_nobody(world: &World) {
     }
     let text = shown.to_string();
     let id = order["id"].as_str().expect("an order has an id");
-    let account = user.account.to_string();
     for private in [
         user.email.as_str(),
         &user.email[..user.email.find('@').unwrap_or(0)],
@@ -300,13 +299,11 @@ fn a_trace_is_shown_whole_and_names_nobody(world: &World) {
     ] {
         assert!(!private.is_empty() && !text.contains(private), "{private} is in {text}");
     }
-    let holds = |value: &Value| value.to_string().trim_matches('"') == account;
+    // An account's number is too short to look for in a text; it has no attribute that it could be in.
     let attributes = spans.iter().filter_map(|span| span["attributes"].as_object()).flatten();
-    for (name, value) in attributes.filter(|(name, _)| !is_plain(name)) {
-        assert!(!holds(value), "{name} is the account");
-        panic!("{name} is not among what may be shown");
+    for (name, _) in attributes {
+        assert!(is_plain(name), "{name} is not among what may be shown");
     }
-    // The store's row has no more than that in plain text, either.
     user.delete("/api/v1/orders").expect(200);
 }
 
