@@ -89,13 +89,13 @@ pub(crate) struct MarketPrice {
     /// `available`; `suspicious`: sources say something, and it is not believed; `not_available`; `off`.
     availability: &'static str,
     /// What another exchange's market last traded at, as it said itself; null where there is none. Never an offer.
-    reference: Option<ReferencePrice>,
+    outside: Option<OutsidePrice>,
 }
 
 /// What another exchange's market last traded at.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct ReferencePrice {
+pub(crate) struct OutsidePrice {
     /// The price.
     price: String,
     /// `binance` or `kraken`.
@@ -121,22 +121,22 @@ async fn prices(State(app): State<App>) -> Response {
 }
 
 fn beside(feeds: &Feeds, market: String, last_price: Option<String>) -> MarketPrice {
-    let (availability, reference) = match feeds.answer(&market) {
+    let (availability, outside) = match feeds.answer(&market) {
         Answer::Off => ("off", None),
         Answer::Suspicious => ("suspicious", None),
         Answer::NotAvailable => ("not_available", None),
-        Answer::Available(reference) => ("available", Some(reference)),
+        Answer::Available(outside) => ("available", Some(outside)),
     };
     let own = last_price.as_deref().and_then(Price::parse);
-    let reference = reference.map(|reference| ReferencePrice {
-        price: reference.price.to_string(),
-        source: reference.source,
-        instrument: reference.instrument,
-        as_of: units::Time::from_micros(reference.heard_ms.saturating_mul(1_000)).into(),
-        age_ms: u64::try_from(reference.age.as_millis()).unwrap_or(u64::MAX),
-        difference_percent: own.map(|own| own.percent_above(reference.price)),
+    let outside = outside.map(|outside| OutsidePrice {
+        price: outside.price.to_string(),
+        source: outside.source,
+        instrument: outside.instrument,
+        as_of: units::Time::from_micros(outside.heard_ms.saturating_mul(1_000)).into(),
+        age_ms: u64::try_from(outside.age.as_millis()).unwrap_or(u64::MAX),
+        difference_percent: own.map(|own| own.percent_above(outside.price)),
     });
-    MarketPrice { market, last_price, availability, reference }
+    MarketPrice { market, last_price, availability, outside }
 }
 
 /// How the sources of prices are. They never make trading unhealthy.

@@ -17,8 +17,8 @@ use crate::http;
 use crate::world::{World, config};
 
 pub const CASES: &[Case] = &[
-    ("without_feeds_there_are_no_reference_prices", without_feeds_there_are_no_reference_prices),
-    ("a_reference_price_stands_beside_our_own", a_reference_price_stands_beside_our_own),
+    ("without_feeds_there_are_no_outside_prices", without_feeds_there_are_no_outside_prices),
+    ("an_outside_price_stands_beside_our_own", an_outside_price_stands_beside_our_own),
     (
         "trading_goes_on_while_the_feeds_are_black_holed",
         trading_goes_on_while_the_feeds_are_black_holed,
@@ -50,11 +50,11 @@ fn of(prices: &Value, market: &str) -> Value {
     all.iter().find(|price| price["market"] == market).expect("every market is there").clone()
 }
 
-fn without_feeds_there_are_no_reference_prices(world: &World) {
+fn without_feeds_there_are_no_outside_prices(world: &World) {
     let prices = world.get("/api/v1/public/prices").expect(200);
     assert_eq!(prices["status"], "off");
     let btc = of(&prices, "BTC/USD");
-    assert_eq!((&btc["availability"], &btc["reference"]), (&json!("off"), &Value::Null));
+    assert_eq!((&btc["availability"], &btc["outside"]), (&json!("off"), &Value::Null));
     let trading = world.get("/api/health/trading").expect(200);
     assert_eq!(trading["priceFeeds"], json!({ "status": "off", "feeds": [] }));
     assert_eq!(trading["circuitBreakers"][0], json!({ "name": "mail", "state": "closed" }));
@@ -80,7 +80,7 @@ fn kraken(price: &Arc<Mutex<String>>) -> SocketAddr {
     address
 }
 
-fn a_reference_price_stands_beside_our_own(world: &World) {
+fn an_outside_price_stands_beside_our_own(world: &World) {
     let (maker, taker) = (world.funded("1000.00", "1"), world.funded("1000.00", "0"));
     maker.limit("sell", "50000.00", "0.001");
     taker.limit("buy", "50000.00", "0.001");
@@ -93,22 +93,22 @@ fn a_reference_price_stands_beside_our_own(world: &World) {
     });
     let (prices, btc) = seen;
     assert_eq!(prices["status"], "degraded", "the other market has none: {prices}");
-    assert_eq!(of(&prices, "ETH/USD")["reference"], Value::Null);
+    assert_eq!(of(&prices, "ETH/USD")["outside"], Value::Null);
     assert_eq!(btc["lastPrice"], "50000.00");
-    let reference = &btc["reference"];
-    assert_eq!((&reference["price"], &reference["source"]), (&json!("40000.5"), &json!("kraken")));
+    let outside = &btc["outside"];
+    assert_eq!((&outside["price"], &outside["source"]), (&json!("40000.5"), &json!("kraken")));
     assert_eq!(
-        (&reference["instrument"], &reference["differencePercent"]),
+        (&outside["instrument"], &outside["differencePercent"]),
         (&json!("XBTUSD"), &json!("24.99"))
     );
-    assert!(reference["ageMs"].is_u64() && reference["asOf"].is_string(), "{reference}");
+    assert!(outside["ageMs"].is_u64() && outside["asOf"].is_string(), "{outside}");
     let feed = get(address, "/api/health/trading")["priceFeeds"]["feeds"][0].clone();
     assert_eq!((&feed["name"], &feed["state"]), (&json!("kraken"), &json!("up")));
     // Wrong by half, against our own market: said, and not shown.
     *price.lock() = "25000".to_owned();
     world.wait("it is suspicious", || {
         let btc = of(&get(address, "/api/v1/public/prices"), "BTC/USD");
-        (btc["availability"] == "suspicious" && btc["reference"].is_null()).then_some(())
+        (btc["availability"] == "suspicious" && btc["outside"].is_null()).then_some(())
     });
     let trading = get(address, "/api/health/trading");
     assert_eq!(trading["operational"], true);
@@ -159,7 +159,7 @@ fn trading_goes_on_while_the_feeds_are_black_holed(world: &World) {
     assert!(all.len() == 2 && all.iter().all(down), "{trading}");
     let btc = of(&get(user.address, "/api/v1/public/prices"), "BTC/USD");
     let none = (&json!("not_available"), &Value::Null);
-    assert_eq!((&btc["availability"], &btc["reference"]), none);
+    assert_eq!((&btc["availability"], &btc["outside"]), none);
     assert_eq!(get(user.address, "/ready")["ready"], true);
     // A conversion is a quote from our own book.
     user.limit("sell", "52000.00", "0.01");
