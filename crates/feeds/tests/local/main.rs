@@ -230,7 +230,8 @@ async fn a_source_that_hangs_opens_its_breaker_which_tries_and_closes() {
     assert!(text.contains("kx_circuit_breaker_state{breaker=\"price_feed_kraken\"}"), "{text}");
     assert!(text.contains("kx_price_feed_up{feed=\"binance\"}"), "{text}");
     assert!(text.contains("kx_price_feed_age_seconds{feed=\"kraken\"}"), "{text}");
-    (binance.set(price("60000")), kraken.set(price("60010")));
+    binance.set(price("60000"));
+    kraken.set(price("60010"));
     for name in ["price_feed_binance", "price_feed_kraken"] {
         until(&feeds, "it closes", || breaker(&feeds, name) == State::Closed).await;
     }
