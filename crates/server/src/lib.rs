@@ -23,6 +23,7 @@ pub mod mail;
 pub mod market_data;
 mod openapi;
 mod orders;
+mod prices;
 pub mod problem;
 mod public;
 mod rates;
@@ -60,6 +61,7 @@ fn described() -> OpenApiRouter<App> {
         .merge(convert::routes())
         .merge(public::routes())
         .merge(trace_view::routes())
+        .merge(prices::routes())
         .merge(market_data::routes::routes())
         .merge(health::routes())
         .merge(admin::routes())

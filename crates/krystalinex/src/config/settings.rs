@@ -150,6 +150,17 @@ pub const SETTINGS: &[Setting] = &[
         "OTEL_EXPORTER_OTLP_HEADERS",
         "headers for the collector, name=value with commas between",
     ),
+    setting(
+        "KX_PRICE_FEEDS",
+        Some(""),
+        "other exchanges whose prices are shown beside ours, the preferred one first, such as binance,kraken; \
+         binance=wss://… for another address; nobody is asked where it is not set",
+    ),
+    setting(
+        "KX_PRICE_FEEDS_STALE_SECONDS",
+        Some("30"),
+        "how long such a price is shown after it was heard",
+    ),
     setting("KX_SNAPSHOT_COMMANDS", Some("250000"), "commands between two snapshots of the state"),
     setting("KX_BATCH_COMMANDS_MAX", Some("512"), "commands that one journal row takes at most"),
 ];
