@@ -53,7 +53,8 @@ impl<T: DeserializeOwned> FromRequest<App> for OptionalJson<T> {
             return Ok(Self(None));
         }
         check_type(&parts.headers)?;
-        Ok(Self(Some(parse(&bytes)?)))
+        // `null` is a way to say that there is nothing.
+        Ok(Self(parse(&bytes)?))
     }
 }
 
