@@ -19,12 +19,12 @@ fn schemathesis_finds_no_answer_that_is_not_in_the_description() {
     let arguments = vec!["--demo".to_owned()];
     let exchange = Exchange::with(Settings { environment, arguments, ..Settings::default() });
 
-    let nobody = Fuzz { name: "nobody", token: None, paths: "^/", except: None, cases_max: 5 };
+    let nobody = Fuzz { name: "nobody", token: None, paths: "^/", except: None, cases_max: 3 };
     run(&exchange, nobody);
     let alice = token(Trader::alice(&exchange).http);
     let user =
         Fuzz { name: "a user", token: Some(&alice), except: Some(ENDS_SESSIONS), ..nobody };
-    run(&exchange, Fuzz { cases_max: 15, ..user });
+    run(&exchange, Fuzz { cases_max: 10, ..user });
     run(&exchange, Fuzz { name: "sessions", paths: ENDS_SESSIONS, except: None, ..user });
     let admin = administrator(&exchange);
     let admin = Fuzz { name: "an administrator", token: Some(&admin), paths: "/admin/", ..nobody };

@@ -207,8 +207,10 @@ fn a_revoked_key_ends_on_every_server(world: &World) {
 
 fn a_key_is_used_from_its_addresses_alone(world: &World) {
     let user = world.user();
-    let body =
-        json!({ "label": "x", "scopes": ["read"], "addresses": ["192.0.2.0/24", "2001:db8::1"] });
+    let addresses = ["192.0.2.0/24", "2001:db8::1"];
+    let body = json!({
+        "label": "x", "scopes": ["read"], "addresses": addresses, "password": PASSWORD
+    });
     let made = user.post(KEYS, &body).expect(201);
     assert_eq!(made["key"]["addresses"], json!(["192.0.2.0/24", "2001:db8::1/128"]));
     let key = Key::of(&user, &made);
