@@ -11,4 +11,5 @@ mod money;
 mod readme;
 mod runbook;
 mod tamper;
+mod tls;
 mod users;
