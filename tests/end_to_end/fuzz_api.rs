@@ -22,8 +22,7 @@ fn schemathesis_finds_no_answer_that_is_not_in_the_description() {
     let nobody = Fuzz { name: "nobody", token: None, paths: "^/", except: None, cases_max: 3 };
     run(&exchange, nobody);
     let alice = token(Trader::alice(&exchange).http);
-    let user =
-        Fuzz { name: "a user", token: Some(&alice), except: Some(ENDS_SESSIONS), ..nobody };
+    let user = Fuzz { name: "a user", token: Some(&alice), except: Some(ENDS_SESSIONS), ..nobody };
     run(&exchange, Fuzz { cases_max: 10, ..user });
     run(&exchange, Fuzz { name: "sessions", paths: ENDS_SESSIONS, except: None, ..user });
     let admin = administrator(&exchange);
@@ -31,7 +30,8 @@ fn schemathesis_finds_no_answer_that_is_not_in_the_description() {
     run(&exchange, Fuzz { cases_max: 15, ..admin });
 
     // A failure behind the edge, such as a text that the database does not take, is told as a 503 and logged as an error.
-    let errors: Vec<_> = exchange.said().lines().filter(|line| is_error(line)).map(String::from).collect();
+    let errors: Vec<_> =
+        exchange.said().lines().filter(|line| is_error(line)).map(String::from).collect();
     assert!(errors.is_empty(), "{errors:#?}");
     assert_eq!(exchange.http().get("/ready").expect("it answers").status, 200);
 }

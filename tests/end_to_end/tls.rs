@@ -61,7 +61,8 @@ fn the_broker_and_the_mail_server_are_reached_over_tls_and_only_if_they_are_trus
     // Trusted: an order goes over the broker, a code over the mail server.
     let arguments = vec!["--demo".to_owned()];
     let environment_of = environment(&identity.certificate);
-    let mut exchange = Exchange::with(Settings { arguments, environment: environment_of, user: None });
+    let mut exchange =
+        Exchange::with(Settings { arguments, environment: environment_of, user: None });
     let mut alice = Trader::alice(&exchange);
     let order = limit("BTC/USD", "buy", "0.001", "60000.00");
     alice.place(&order).expect("it answers").expect(201);

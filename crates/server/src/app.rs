@@ -73,7 +73,11 @@ pub(crate) struct Gates {
 
 impl Default for Gates {
     fn default() -> Self {
-        Self { outgoing: Semaphore::new(4), flags: Semaphore::new(2), exports: Arc::new(Semaphore::new(2)) }
+        Self {
+            outgoing: Semaphore::new(4),
+            flags: Semaphore::new(2),
+            exports: Arc::new(Semaphore::new(2)),
+        }
     }
 }
 

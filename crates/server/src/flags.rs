@@ -90,9 +90,8 @@ pub(crate) async fn close(app: &App, account: AccountId, trace_id: u128) -> Resu
     let held = Held::take(app, account).await?;
     let Some(flags) = held.flags.filter(|flags| !flags.closed) else { return Ok(()) };
     // Amounts of withdrawals are held, so the core would refuse too; this says it at once.
-    let withdraws = |state: &engine::State| {
-        state.withdrawals().any(|withdrawal| withdrawal.account == account)
-    };
+    let withdraws =
+        |state: &engine::State| state.withdrawals().any(|withdrawal| withdrawal.account == account);
     if app.live.read(withdraws) {
         return Err(Problem::refused(Reject::AccountNotEmpty));
     }

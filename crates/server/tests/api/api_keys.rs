@@ -277,7 +277,8 @@ fn bad_keys_are_not_made(world: &World) {
 fn a_key_is_made_by_who_proves_to_be_the_owner(world: &World) {
     let user = world.funded("100.00", "0");
     let ask = |with: Value| {
-        let mut body = json!({ "label": "x", "scopes": ["withdraw"], "addresses": ["127.0.0.0/8"] });
+        let mut body =
+            json!({ "label": "x", "scopes": ["withdraw"], "addresses": ["127.0.0.0/8"] });
         body.as_object_mut().expect("an object").extend(with.as_object().cloned().expect("one"));
         user.post(KEYS, &body)
     };

@@ -68,9 +68,7 @@ fn the_core_hears_of_every_lock_and_keeps_the_other_flags(world: &World) {
         })
     };
     assert_eq!(change(true).expect("the database answers"), Change::Done);
-    until("the core knows the lock", || {
-        flags() == Some(AccountFlags { locked: true, ..frozen })
-    });
+    until("the core knows the lock", || flags() == Some(AccountFlags { locked: true, ..frozen }));
     assert_eq!(change(false).expect("the database answers"), Change::Done);
     until("the core knows that it is over", || flags() == Some(frozen));
     until("nothing is due any more", || count(world, "users WHERE flags_due_at IS NOT NULL") == 0);
@@ -87,12 +85,14 @@ fn nobody_undoes_what_somebody_else_sets(world: &World) {
         let close = json!({ "password": PASSWORD });
         let closed = thread::scope(|scope| {
             let close = scope.spawn(|| user.post("/api/v1/account/close", &close).status);
-            for (operator, path) in [(&one, &lock), (&two, &unlock), (&two, &lock), (&one, &unlock)] {
+            for (operator, path) in [(&one, &lock), (&two, &unlock), (&two, &lock), (&one, &unlock)]
+            {
                 scope.spawn(move || operator.post(path, &json!({})));
             }
             close.join().expect("it is answered")
         });
-        let flags = || world.live.read(|state| state.account(user.account).map(|found| found.flags));
+        let flags =
+            || world.live.read(|state| state.account(user.account).map(|found| found.flags));
         if closed == 204 {
             until("it stays closed", || {
                 count(world, "users WHERE flags_due_at IS NOT NULL") == 0

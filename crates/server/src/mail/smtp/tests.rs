@@ -106,7 +106,8 @@ impl Stand {
         let address = listener.local_addr().expect("it is bound");
         let certificate = Certificate::from_pem(cert.pem().as_bytes()).expect("it is one");
         let (clear, secret) = (Arc::default(), Arc::default());
-        let stand = Self { address, certificate, clear: Arc::clone(&clear), secret: Arc::clone(&secret) };
+        let stand =
+            Self { address, certificate, clear: Arc::clone(&clear), secret: Arc::clone(&secret) };
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (acceptor, clear, secret) = (acceptor.clone(), clear.clone(), secret.clone());
@@ -122,7 +123,8 @@ impl Stand {
         let text = format!("{scheme}://exchange:{PASSWORD}@localhost:{}", self.address.port());
         let url: SmtpUrl = text.parse().expect("it is an address");
         let trusted = is_trusted.then(|| self.certificate.clone());
-        let smtp = Smtp::with(&url, "no-reply@example.com", protection, trusted).expect("it is good");
+        let smtp =
+            Smtp::with(&url, "no-reply@example.com", protection, trusted).expect("it is good");
         let mail = Mail {
             id: uuid::Uuid::from_u128(7),
             to: "ann@example.com".to_owned(),
