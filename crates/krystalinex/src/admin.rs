@@ -95,7 +95,12 @@ async fn work(db: &Db, command: &Subcommand) -> anyhow::Result<ExitCode> {
             let user = find(db, email).await?;
             let entry = entry("admin.lock", reason.as_deref());
             let change = roles::lock(db, user, UserRole::Admin, entry).await?;
-            say(change, &format!("{email} is locked out: all sessions and keys have ended. A running server tells the core."))
+            say(
+                change,
+                &format!(
+                    "{email} is locked out: all sessions and keys have ended. A running server tells the core."
+                ),
+            )
         }
         Subcommand::Unlock { email, reason, .. } => {
             let user = find(db, email).await?;
