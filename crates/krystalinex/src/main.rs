@@ -21,6 +21,7 @@ mod projections;
 mod replay;
 mod restore;
 mod roles;
+mod traces;
 mod transport;
 mod up;
 mod verify;

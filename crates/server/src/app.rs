@@ -8,6 +8,7 @@ use follower::Live;
 use queue::CommandPublisher;
 use store::Db;
 use tokio::sync::{Semaphore, watch};
+use trace::Recorder;
 
 use crate::audit::Audit;
 use crate::auth::password::Passwords;
@@ -59,6 +60,8 @@ pub struct Parts {
     pub mailer: Arc<dyn Mailer>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
+    /// Where the times of requests are noted.
+    pub recorder: Arc<Recorder>,
 }
 
 /// Bounds on what would take the database from everybody else.
@@ -114,6 +117,7 @@ pub struct Inner {
     pub(crate) later: Arc<Semaphore>,
     pub(crate) exports: Arc<Semaphore>,
     pub(crate) pulse: Pulse,
+    pub(crate) recorder: Arc<Recorder>,
     draining: watch::Sender<bool>,
 }
 
@@ -150,6 +154,7 @@ impl App {
             gates: Gates::default(),
             audit: Audit::start(parts.db.clone()),
             pulse: Pulse::default(),
+            recorder: parts.recorder,
             draining: watch::Sender::new(false),
             config: parts.config,
             db: parts.db,

@@ -9,6 +9,7 @@ mod panic;
 
 pub use log::{LogFormat, init, json_time};
 pub use metrics::{
-    Kind, Metric, add, add_labelled, http_request, observe, render, set, set_labelled,
+    Kind, Metric, add, add_labelled, http_request, observe, observe_labelled, render, set,
+    set_labelled,
 };
 pub use panic::install_panic_hook;

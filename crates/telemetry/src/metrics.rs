@@ -108,6 +108,11 @@ pub fn set_labelled(metric: Metric, labels: &[&str], value: f64) {
     series(metric, labels).set(value);
 }
 
+/// Records a duration in a histogram with these label values, which must come from a bounded set.
+pub fn observe_labelled(metric: Metric, labels: &[&str], duration: Duration) {
+    series(metric, labels).observe(duration);
+}
+
 /// Counts one answered HTTP request and its duration. `route` is the route's pattern, never the path that was asked
 /// for; `method` is one of HTTP's own, anything else is counted as `other`.
 pub fn http_request(method: &str, route: &str, status: u16, duration: Duration) {

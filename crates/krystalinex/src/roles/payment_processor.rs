@@ -10,6 +10,7 @@ use super::{drained, open, serve};
 use crate::config::Config;
 use crate::exchange::{Exchange, Settings};
 use crate::markets;
+use crate::traces::{self, Writer};
 
 /// Runs it until `shutdown`.
 ///
@@ -45,12 +46,15 @@ async fn process(
     let Some((db, transport)) = opened? else {
         return Ok(());
     };
-    let settings = Settings::new(config, markets);
+    let recorder = traces::recorder(config);
+    let settings = Settings::new(config, markets, &recorder);
+    let traces = Writer::start(config, &db, recorder, &settings.owner);
     let mut exchange = Exchange::start(db, settings, transport, Arc::clone(status)).await?;
     let ended = tokio::select! {
         () = shutdown.cancelled() => Ok(()),
         failed = exchange.failed() => Err(failed),
     };
     exchange.stop().await;
+    traces.stop().await;
     ended
 }
