@@ -70,13 +70,19 @@ pub struct Parts {
 pub(crate) struct Gates {
     /// Admissions of money that leaves: they wait for locks, each with a connection.
     pub(crate) outgoing: Semaphore,
+    /// Changes of accounts' flags, each with a connection of its own.
+    pub(crate) flags: Semaphore,
     /// Exports of the audit log.
     pub(crate) exports: Arc<Semaphore>,
 }
 
 impl Default for Gates {
     fn default() -> Self {
-        Self { outgoing: Semaphore::new(4), exports: Arc::new(Semaphore::new(2)) }
+        Self {
+            outgoing: Semaphore::new(4),
+            flags: Semaphore::new(2),
+            exports: Arc::new(Semaphore::new(2)),
+        }
     }
 }
 
@@ -170,6 +176,7 @@ impl App {
         crate::auth::revoked::follow(&app);
         crate::health::feel_pulse(&app);
         crate::sweep::start(&app);
+        crate::flags::start(&app);
         crate::keys::start(&app);
         crate::audit::chain(&app);
         crate::mail::delivery::start(&app);
@@ -214,5 +221,9 @@ impl App {
 
     pub(crate) fn downgrade(&self) -> std::sync::Weak<Inner> {
         Arc::downgrade(&self.0)
+    }
+
+    pub(crate) fn upgrade(inner: &std::sync::Weak<Inner>) -> Option<Self> {
+        inner.upgrade().map(Self)
     }
 }

@@ -15,6 +15,7 @@ pub mod config;
 mod convert;
 mod docs;
 pub mod edge;
+mod flags;
 mod health;
 pub mod inbox;
 pub mod keys;
@@ -71,14 +72,14 @@ fn described() -> OpenApiRouter<App> {
 #[must_use]
 pub fn openapi() -> utoipa::openapi::OpenApi {
     let mut openapi = described().into_openapi();
-    openapi::allow_keys(&mut openapi);
+    openapi::complete(&mut openapi);
     openapi
 }
 
 /// Returns the application's routes, behind the edge.
 pub fn router(app: App) -> Router {
     let (routes, mut openapi) = described().split_for_parts();
-    openapi::allow_keys(&mut openapi);
+    openapi::complete(&mut openapi);
     routes
         .merge(openapi::pages(&openapi))
         .merge(ws::routes())

@@ -119,6 +119,11 @@ pub const SETTINGS: &[Setting] = &[
         Some(""),
         "requests of one caller, such as anonymous=100,user=100,orders=2000,attempts=60,money=600; 0: no limit",
     ),
+    setting(
+        "KX_CONNECTIONS_MAX",
+        Some("10240"),
+        "connections of clients at once, WebSockets among them; one more is told 503 and closed",
+    ),
     setting("KX_TRACES", Some("on"), "whether every change has its trace: on or off"),
     setting("KX_TRACE_DAYS", Some("7"), "how many days traces are kept"),
     setting(
