@@ -4,10 +4,12 @@
 //! its own, on free ports.
 
 mod crash;
+mod fuzz_api;
 mod lifecycle;
 mod mail;
 mod money;
 mod readme;
 mod runbook;
 mod tamper;
+mod tls;
 mod users;

@@ -24,6 +24,7 @@ pub(crate) struct Ports {
     pub distribution: u16,
     pub port_mapper: u16,
     pub management: Option<u16>,
+    pub tls: Option<u16>,
 }
 
 /// What a node is made of.
@@ -59,6 +60,7 @@ impl Settings {
             distribution: free_port()?,
             port_mapper: free_port()?,
             management,
+            tls: options.identity.is_some().then(free_port).transpose()?,
         };
         let name = format!("{name}@localhost");
         let settings = Self { directory, name, password, ports, options };
@@ -67,7 +69,7 @@ impl Settings {
     }
 
     fn write(&self) -> Result<(), BrokerError> {
-        let Ports { amqp, management, .. } = self.ports;
+        let Ports { amqp, management, tls, .. } = self.ports;
         let mut lines = vec![
             format!("listeners.tcp.local = 127.0.0.1:{amqp}"),
             format!("default_user = {USER}"),
@@ -82,6 +84,13 @@ impl Settings {
         if let Some(port) = management {
             lines.push("management.tcp.ip = 127.0.0.1".to_owned());
             lines.push(format!("management.tcp.port = {port}"));
+        }
+        if let (Some(port), Some(identity)) = (tls, &self.options.identity) {
+            lines.push(format!("listeners.ssl.local = 127.0.0.1:{port}"));
+            lines.push(format!("ssl_options.certfile = {}", identity.certificate.display()));
+            lines.push(format!("ssl_options.keyfile = {}", identity.key.display()));
+            // Clients prove who they are by password.
+            lines.push("ssl_options.verify = verify_none".to_owned());
         }
         private(&self.file("rabbitmq.conf"), &(lines.join("\n") + "\n"))?;
         let plugins = if management.is_some() { "[rabbitmq_management].\n" } else { "[].\n" };

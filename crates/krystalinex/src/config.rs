@@ -4,6 +4,7 @@
 //! no secret is ever part of a message.
 
 mod accounts;
+mod outside;
 mod peers;
 mod protection;
 mod settings;
@@ -100,6 +101,8 @@ pub struct Config {
     pub protection: Protection,
     /// What is done with traces.
     pub tracing: Tracing,
+    /// Which other exchanges are asked for prices.
+    pub price_feeds: feeds::Settings,
     /// Commands between two snapshots.
     pub snapshot_commands: u64,
     /// Commands that one batch takes at most.
@@ -128,6 +131,7 @@ impl Config {
         config.data_key.clone_from(&self.data_key);
         config.public_url.clone_from(&self.public_url);
         config.withdrawal_freeze = self.withdrawal_freeze;
+        config.price_feeds.clone_from(&self.price_feeds);
         config
     }
 
@@ -361,6 +365,7 @@ fn build(
         identity,
         protection: Protection::read(mode, &mut reader),
         tracing: Tracing::read(&mut reader),
+        price_feeds: outside::price_feeds(&mut reader),
         snapshot_commands: reader
             .read("KX_SNAPSHOT_COMMANDS", "a whole number above 0", positive)
             .unwrap_or(1),

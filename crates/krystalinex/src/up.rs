@@ -164,6 +164,7 @@ impl Up {
         shutdown: CancellationToken,
     ) -> Self {
         let mut server_config = config.for_server(jwt_secret);
+        crate::process::fit_connections(&mut server_config);
         server_config.simulated_prices = wants_demo;
         Self {
             recorder: traces::recorder(&config),

@@ -4,6 +4,8 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use breaker::Breaker;
+use feeds::Feeds;
 use follower::Live;
 use queue::CommandPublisher;
 use store::Db;
@@ -68,6 +70,8 @@ pub struct Parts {
 pub(crate) struct Gates {
     /// Admissions of money that leaves: they wait for locks, each with a connection.
     pub(crate) outgoing: Semaphore,
+    /// Changes of accounts' flags, each with a connection of its own.
+    pub(crate) flags: Semaphore,
     /// Exports of the audit log.
     pub(crate) exports: Arc<Semaphore>,
     /// Traces that are looked for: each reads some hundred kilobytes.
@@ -78,6 +82,7 @@ impl Default for Gates {
     fn default() -> Self {
         Self {
             outgoing: Semaphore::new(4),
+            flags: Semaphore::new(2),
             exports: Arc::new(Semaphore::new(2)),
             traces: Semaphore::new(2),
         }
@@ -113,6 +118,10 @@ pub struct Inner {
     pub(crate) audit: Audit,
     pub(crate) vault: Vault,
     pub(crate) delivery: Delivery,
+    /// Around the way to people.
+    pub(crate) mail_breaker: Breaker,
+    /// Prices of others, for comparison alone.
+    pub(crate) feeds: Feeds,
     /// Answers that are worked on after they were given, and exports, are few at a time.
     pub(crate) later: Arc<Semaphore>,
     pub(crate) exports: Arc<Semaphore>,
@@ -139,11 +148,15 @@ impl App {
         let signing = std::iter::once(&config.jwt_secret).chain(&config.jwt_secret_previous);
         let vault = Vault::new(config.data_key.iter().chain(signing));
         let passwords = Passwords::new(parts.config.password_cost);
+        let feeds =
+            crate::prices::start(config.price_feeds.clone(), &parts.live, config.simulated_prices);
         let app = Self(Arc::new(Inner {
             tokens,
             passwords,
             vault,
             delivery: Delivery::default(),
+            mail_breaker: crate::mail::delivery::breaker(),
+            feeds,
             later: Arc::new(Semaphore::new(LATER_MAX)),
             exports: Arc::new(Semaphore::new(EXPORTS_MAX)),
             market_data: MarketData::start(&parts.live, &parts.db),
@@ -166,6 +179,7 @@ impl App {
         crate::auth::revoked::follow(&app);
         crate::health::feel_pulse(&app);
         crate::sweep::start(&app);
+        crate::flags::start(&app);
         crate::keys::start(&app);
         crate::audit::chain(&app);
         crate::mail::delivery::start(&app);
@@ -210,5 +224,9 @@ impl App {
 
     pub(crate) fn downgrade(&self) -> std::sync::Weak<Inner> {
         Arc::downgrade(&self.0)
+    }
+
+    pub(crate) fn upgrade(inner: &std::sync::Weak<Inner>) -> Option<Self> {
+        inner.upgrade().map(Self)
     }
 }

@@ -15,6 +15,7 @@ pub mod config;
 mod convert;
 mod docs;
 pub mod edge;
+mod flags;
 mod health;
 pub mod inbox;
 pub mod keys;
@@ -23,6 +24,7 @@ pub mod mail;
 pub mod market_data;
 mod openapi;
 mod orders;
+mod prices;
 pub mod problem;
 mod public;
 mod rates;
@@ -60,6 +62,7 @@ fn described() -> OpenApiRouter<App> {
         .merge(convert::routes())
         .merge(public::routes())
         .merge(trace_view::routes())
+        .merge(prices::routes())
         .merge(market_data::routes::routes())
         .merge(health::routes())
         .merge(admin::routes())
@@ -69,14 +72,14 @@ fn described() -> OpenApiRouter<App> {
 #[must_use]
 pub fn openapi() -> utoipa::openapi::OpenApi {
     let mut openapi = described().into_openapi();
-    openapi::allow_keys(&mut openapi);
+    openapi::complete(&mut openapi);
     openapi
 }
 
 /// Returns the application's routes, behind the edge.
 pub fn router(app: App) -> Router {
     let (routes, mut openapi) = described().split_for_parts();
-    openapi::allow_keys(&mut openapi);
+    openapi::complete(&mut openapi);
     routes
         .merge(openapi::pages(&openapi))
         .merge(ws::routes())

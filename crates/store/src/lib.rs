@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod credentials;
 mod db;
 mod error;
+pub mod flags;
 pub mod journal;
 pub mod keys;
 pub mod leases;

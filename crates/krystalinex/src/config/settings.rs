@@ -119,6 +119,11 @@ pub const SETTINGS: &[Setting] = &[
         Some(""),
         "requests of one caller, such as anonymous=100,user=100,orders=2000,attempts=60,money=600; 0: no limit",
     ),
+    setting(
+        "KX_CONNECTIONS_MAX",
+        Some("10240"),
+        "connections of clients at once, WebSockets among them; one more is told 503 and closed",
+    ),
     setting("KX_TRACES", Some("on"), "whether every change has its trace: on or off"),
     setting("KX_TRACE_DAYS", Some("7"), "how many days traces are kept"),
     setting(
@@ -149,6 +154,17 @@ pub const SETTINGS: &[Setting] = &[
     secret(
         "OTEL_EXPORTER_OTLP_HEADERS",
         "headers for the collector, name=value with commas between",
+    ),
+    setting(
+        "KX_PRICE_FEEDS",
+        Some(""),
+        "other exchanges whose prices are shown beside ours, the preferred one first, such as binance,kraken; \
+         binance=wss://… for another address; nobody is asked where it is not set",
+    ),
+    setting(
+        "KX_PRICE_FEEDS_STALE_SECONDS",
+        Some("30"),
+        "how long such a price is shown after it was heard",
     ),
     setting("KX_SNAPSHOT_COMMANDS", Some("250000"), "commands between two snapshots of the state"),
     setting("KX_BATCH_COMMANDS_MAX", Some("512"), "commands that one journal row takes at most"),

@@ -30,7 +30,8 @@ const LOOK: Duration = Duration::from_millis(20);
 /// The port is in use, what it stands on is not as it must be, or the journal cannot be followed.
 pub(super) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let jwt_secret = config.jwt_secret.clone().context("a server needs JWT_SECRET")?;
-    let server_config = config.for_server(jwt_secret);
+    let mut server_config = config.for_server(jwt_secret);
+    crate::process::fit_connections(&mut server_config);
     let listener = server::bind(config.server_address()).await?.into_std()?;
     let stop = CancellationToken::new();
     let until_ready = stop.child_token();

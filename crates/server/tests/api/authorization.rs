@@ -23,6 +23,7 @@ const PUBLIC: &[&str] = &[
     "GET /api/v1/markets/{symbol}/ticker",
     "GET /api/v1/markets/{symbol}/trades",
     "GET /api/v1/public/latency",
+    "GET /api/v1/public/prices",
     "GET /api/v1/public/status",
     "GET /api/v1/public/trace/{traceId}",
     "GET /api/v1/public/trades",

@@ -12,6 +12,7 @@ mod authorization;
 mod bad_inputs;
 mod convert;
 mod edge;
+mod flags;
 mod http;
 mod limits;
 mod mail;
@@ -19,6 +20,7 @@ mod market_data;
 mod openapi;
 mod orders;
 mod pending;
+mod prices;
 mod signing;
 mod traces;
 mod two_factor;
@@ -52,11 +54,13 @@ fn main() -> ExitCode {
         edge::CASES,
         traces::CASES,
         market_data::CASES,
+        prices::CASES,
         ws::CASES,
         api_keys::CASES,
         withdrawals::CASES,
         limits::CASES,
         admin::CASES,
+        flags::CASES,
     ];
     let cases: Vec<Case> = all.into_iter().flatten().copied().collect();
     if arguments.iter().any(|argument| argument == "--list") {

@@ -112,6 +112,14 @@ metrics! {
         "Time from being named by the queue to deciding, at this process' last takeover.";
     FollowerRestarts, Counter, "kx_follower_reloads_total", [], "Times the followed state was loaded anew.";
     DatabaseUp, Gauge, "kx_database_up", [], "1 while PostgreSQL answers this process.";
+    PriceFeedAge, Gauge, "kx_price_feed_age_seconds", ["feed"],
+        "Time since an outside price feed last gave a price that was fit for use.";
+    PriceFeedUp, Gauge, "kx_price_feed_up", ["feed"],
+        "1 while an outside price feed gives prices that are fit for use.";
+    CircuitBreakerState, Gauge, "kx_circuit_breaker_state", ["breaker"],
+        "A circuit breaker: 0 closed, 1 half open, 2 open.";
+    CircuitBreakerOpened, Counter, "kx_circuit_breaker_opened_total", ["breaker"],
+        "Times a circuit breaker opened.";
     ResidentBytes, Gauge, "process_resident_memory_bytes", [], "Resident memory.";
     OpenFiles, Gauge, "process_open_fds", [], "Open file descriptors.";
     StartTime, Gauge, "process_start_time_seconds", [], "When the process started, in seconds since 1970.";
