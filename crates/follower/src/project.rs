@@ -82,11 +82,7 @@ impl Task {
         self.shared.show(*standings);
         drop(standings);
         let labels = [self.part.name()];
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "a gauge is a float, and 2^53 rows are not reached"
-        )]
-        telemetry::set_labelled(Metric::ProjectionSequence, &labels, sequence.get() as f64);
+        telemetry::set_count_labelled(Metric::ProjectionSequence, &labels, sequence.get());
         telemetry::add_labelled(Metric::ProjectionRows, &labels, rows);
     }
 

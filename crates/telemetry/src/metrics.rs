@@ -116,8 +116,8 @@ pub fn observe(metric: Metric, duration: Duration) {
 }
 
 /// Records a number of things in a histogram without labels.
-pub fn observe_size(metric: Metric, size: usize) {
-    family(metric).plain.observe_size(size);
+pub fn observe_size(metric: Metric, size: impl TryInto<u64>) {
+    family(metric).plain.observe_size(size.try_into().unwrap_or(u64::MAX));
 }
 
 /// Counts `count` more of a metric with these label values, which must come from a bounded set.
@@ -248,8 +248,8 @@ mod tests {
     fn a_sum_is_shown_with_its_millionths_and_sizes_with_their_own_bounds() {
         add_labelled(Metric::TradeVolume, &["TEST/SUM"], 2_000_000);
         add_labelled(Metric::TradeVolume, &["TEST/SUM"], 45);
-        observe_size(Metric::BatchCommands, 3);
-        observe_size(Metric::BatchCommands, 1_000_000);
+        observe_size(Metric::BatchCommands, 3_u64);
+        observe_size(Metric::BatchCommands, 1_000_000_u64);
         let text = render();
         assert!(text.contains("kx_trade_volume_total{market=\"TEST/SUM\"} 2.000045\n"), "{text}");
         for line in ["bucket{le=\"2\"} 0", "bucket{le=\"4\"} 1", "sum 1000003", "count 2"] {

@@ -131,7 +131,7 @@ metrics! {
     PoolConnections, Gauge, "kx_database_pool_connections", ["state"],
         "Connections of this process' pool to PostgreSQL by state, and who waits for one.";
     DatabaseRefused, Counter, "kx_database_connections_refused_total", [],
-        "Times no connection to PostgreSQL was to be had, from the pool or from the server.";
+        "Times no connection to PostgreSQL was to be had: the pool or the server had none free.";
     MailWaiting, Gauge, "kx_mail_waiting", [], "Letters that have not been handed to the mail server yet.";
     LedgerImbalance, Gauge, "kx_ledger_imbalance", ["asset"],
         "Sum over all accounts, the outside world included, in ledger units: anything but 0 is a defect.";

@@ -39,8 +39,7 @@ impl Series {
         self.fall(MICROS.partition_point(|bound| *bound < micros), nanos);
     }
 
-    pub(super) fn observe_size(&self, size: usize) {
-        let size = u64::try_from(size).unwrap_or(u64::MAX);
+    pub(super) fn observe_size(&self, size: u64) {
         self.fall(SIZES.partition_point(|bound| *bound < size), size);
     }
 
