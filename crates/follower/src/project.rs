@@ -20,6 +20,7 @@ use units::{Sequence, Time};
 use crate::feeds::{Feed, Feeds, Waiting};
 use crate::live::Live;
 use crate::recover::{FollowError, load_snapshot};
+use crate::volume;
 
 /// Batches that one transaction writes at most.
 const BATCHES_AT_ONCE: usize = 1_024;
@@ -167,6 +168,9 @@ impl Worker {
                     let rows = sequence.get().saturating_sub(self.standing.get());
                     self.standing = sequence;
                     self.task.written(sequence, rows);
+                    if self.task.part == Part::MarketData {
+                        volume::count(&self.task.shared.live, batches);
+                    }
                     if let Some(last) = batches.last() {
                         self.task.lag(last.batch.time);
                     }
