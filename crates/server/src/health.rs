@@ -20,7 +20,7 @@ use crate::edge::BEHIND_MAX;
 /// How long the database may take to answer.
 const DATABASE_TIME: Duration = Duration::from_secs(2);
 /// The sequencer ticks every second; this long without a row means that it does not work.
-const SILENCE_MAX: Duration = Duration::from_secs(5);
+pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(5);
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -132,7 +132,7 @@ impl Default for Pulse {
 
 impl Pulse {
     /// Notes the newest row and returns how long it has been so.
-    fn silence(&self, sequence: Sequence) -> Duration {
+    pub(crate) fn silence(&self, sequence: Sequence) -> Duration {
         let mut last = self.last.lock();
         if last.0 != sequence {
             *last = (sequence, Instant::now());
