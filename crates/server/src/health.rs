@@ -170,6 +170,8 @@ pub(crate) struct Trading {
     behind_ms: u64,
     /// Commands that wait in the queue, where that is known.
     queue_depth: Option<u64>,
+    /// How long ago the last trade of any market was, in milliseconds, where that is known.
+    last_trade_age_ms: Option<u64>,
     /// Markets that trade nothing.
     halted: Vec<String>,
     /// The markets.
@@ -226,6 +228,7 @@ async fn trading(State(app): State<App>) -> Response {
         silent_ms: millis(silent),
         behind_ms: millis(behind),
         queue_depth: app.publisher.depth(),
+        last_trade_age_ms: crate::operations::last_trade_age(&app).map(millis),
         halted: markets.iter().filter(halted).map(|market| market.symbol.clone()).collect(),
         markets,
     };

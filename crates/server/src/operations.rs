@@ -129,7 +129,7 @@ fn look_at_memory(inner: &Inner) {
 }
 
 /// Returns how long ago the newest trade of any market was, where that is known.
-fn last_trade_age(inner: &Inner) -> Option<Duration> {
+pub(crate) fn last_trade_age(inner: &Inner) -> Option<Duration> {
     let times = inner.market_data.all().into_iter().filter_map(|market| {
         let market = market.lock();
         market.recent().next_back().map(|trade| trade.time)

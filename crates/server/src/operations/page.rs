@@ -65,7 +65,8 @@ fn markets(html: &mut String, markets: &[MarketLine]) {
     }
     html.push_str(
         "<section><h2>Markets</h2><div class=\"wide\"><table><thead><tr><th>Market</th><th>State</th>\
-         <th class=\"n\">Last price</th><th class=\"n\">Bid</th><th class=\"n\">Ask</th><th class=\"n\">Open orders</th>\
+         <th class=\"n\">Last price</th><th class=\"n more\">Bid</th><th class=\"n more\">Ask</th>\
+         <th class=\"n more\">Open orders</th>\
          <th class=\"n\">Last trade</th></tr></thead><tbody>",
     );
     for market in markets {
@@ -73,8 +74,8 @@ fn markets(html: &mut String, markets: &[MarketLine]) {
         let ago = market.last_trade.as_ref().map(|age| format!("{age} ago"));
         let _ = write!(
             html,
-            "<tr><th scope=\"row\">{}</th><td class=\"{}\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
-             <td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
+            "<tr><th scope=\"row\">{}</th><td class=\"{}\">{}</td><td class=\"n\">{}</td><td class=\"n more\">{}</td>\
+             <td class=\"n more\">{}</td><td class=\"n more\">{}</td><td class=\"n\">{}</td></tr>",
             escape(&market.symbol),
             class(market.mood),
             escape(&market.state),

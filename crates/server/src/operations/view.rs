@@ -172,7 +172,7 @@ impl View {
         Self {
             status,
             problems: facts.problems,
-            time: wire::time::format(units::Time::from_micros(micros)),
+            time: moment(units::Time::from_micros(micros)),
             window_seconds: now.at.duration_since(before.at).as_secs(),
             markets,
             timings: timings(before, &now),
@@ -229,7 +229,7 @@ fn followers(facts: &mut Facts, app: &App, seen: &Seen) {
     // What was followed since the database was asked is newer.
     let head = head.map_or(ours, |head| head.get().max(ours));
     facts.say("Head", format!("row {head}"));
-    facts.say("Journal time", wire::time::format(app.live.read(engine::State::time)));
+    facts.say("Journal time", moment(app.live.read(engine::State::time)));
     let behind = app.live.behind();
     facts.trades &= app.live.stopped().is_none() && behind < BEHIND_MAX;
     let followed = match app.live.stopped() {
@@ -241,8 +241,8 @@ fn followers(facts: &mut Facts, app: &App, seen: &Seen) {
     for part in seen.overview.iter().flat_map(|(_, overview)| &overview.parts) {
         let rows = seen.overview.as_ref().and_then(|(_, overview)| overview.head);
         let rows = rows.map_or(0, |head| head.get().saturating_sub(part.sequence.get()));
-        let name = format!("Projection {}", part.part.replace('_', " "));
-        let value = format!("row {}, {rows} rows behind", part.sequence.get());
+        let name = format!("Projected {}", part.part.replace('_', " "));
+        let value = format!("{rows} rows behind");
         facts.warn_if(rows > PROJECTED_WARN, &name, value);
     }
 }
@@ -431,6 +431,12 @@ fn timings(before: &Sample, now: &Sample) -> Vec<Timing> {
         lines.push(line(&format!("Stage: {name}"), buckets, earlier));
     }
     lines
+}
+
+/// Writes a moment as people read it, to the second.
+fn moment(time: units::Time) -> String {
+    let text = wire::time::format(time);
+    text.get(..19).map_or(text.clone(), |text| format!("{} UTC", text.replace('T', " ")))
 }
 
 /// Writes a span of time as people say it: two digits are enough.
