@@ -30,6 +30,7 @@ pub(super) struct Panel {
     description: &'static str,
     width: Option<u32>,
     stacked: bool,
+    signed: bool,
 }
 
 /// The data source, by the name that the provisioning gives it.
@@ -50,6 +51,7 @@ fn panel(look: Look, title: &'static str, unit: &'static str) -> Panel {
         description: "",
         width: None,
         stacked: false,
+        signed: false,
     }
 }
 
@@ -111,12 +113,17 @@ impl Panel {
         self
     }
 
+    /// Says that what is below zero counts.
+    pub(super) fn signed(mut self) -> Self {
+        self.signed = true;
+        self
+    }
+
     /// Returns its width and height.
     pub(super) fn size(&self) -> (u32, u32) {
         let (width, height) = match self.look {
             Look::Stat => (4, 4),
-            Look::Lines => (12, 8),
-            Look::Table => (12, 8),
+            Look::Lines | Look::Table => (12, 8),
         };
         (self.width.unwrap_or(width), height)
     }
@@ -175,9 +182,12 @@ impl Panel {
             (_, false) => json!({ "mode": "fixed", "fixedColor": "text" }),
         };
         let mut defaults = json!({
-            "unit": self.unit, "color": color, "min": 0, "noValue": "–",
+            "unit": self.unit, "color": color, "noValue": "–",
             "thresholds": { "mode": "absolute", "steps": steps },
         });
+        if !self.signed {
+            defaults["min"] = json!(0);
+        }
         if self.look == Look::Lines {
             defaults["custom"] = json!({
                 "lineWidth": 1, "fillOpacity": if self.stacked { 30 } else { 8 }, "showPoints": "never",
