@@ -9,6 +9,7 @@ mod protection;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod tracing;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,6 +25,7 @@ use telemetry::LogFormat;
 pub use protection::Protection;
 pub use settings::SETTINGS;
 use settings::{Setting, find};
+pub use tracing::Tracing;
 
 /// What the process is started as: the roles differ in what they must be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +98,8 @@ pub struct Config {
     pub identity: Option<server::tls::Identity>,
     /// What protects accounts.
     pub protection: Protection,
+    /// What is done with traces.
+    pub tracing: Tracing,
     /// Commands between two snapshots.
     pub snapshot_commands: u64,
     /// Commands that one batch takes at most.
@@ -356,6 +360,7 @@ fn build(
         tls: reader.read("KX_TLS", "true or false", flag).unwrap_or_default() || identity.is_some(),
         identity,
         protection: Protection::read(mode, &mut reader),
+        tracing: Tracing::read(&mut reader),
         snapshot_commands: reader
             .read("KX_SNAPSHOT_COMMANDS", "a whole number above 0", positive)
             .unwrap_or(1),

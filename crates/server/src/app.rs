@@ -8,6 +8,7 @@ use follower::Live;
 use queue::CommandPublisher;
 use store::Db;
 use tokio::sync::{Semaphore, watch};
+use trace::Recorder;
 
 use crate::audit::Audit;
 use crate::auth::password::Passwords;
@@ -60,6 +61,8 @@ pub struct Parts {
     pub mailer: Arc<dyn Mailer>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
+    /// Where the times of requests are noted.
+    pub recorder: Arc<Recorder>,
 }
 
 /// Bounds on what would take the database from everybody else.
@@ -110,6 +113,7 @@ pub struct Inner {
     pub(crate) exports: Arc<Semaphore>,
     pub(crate) pulse: Pulse,
     pub(crate) operations: Operations,
+    pub(crate) recorder: Arc<Recorder>,
     draining: watch::Sender<bool>,
 }
 
@@ -147,6 +151,7 @@ impl App {
             audit: Audit::start(parts.db.clone()),
             pulse: Pulse::default(),
             operations: Operations::default(),
+            recorder: parts.recorder,
             draining: watch::Sender::new(false),
             config: parts.config,
             db: parts.db,

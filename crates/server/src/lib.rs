@@ -31,8 +31,10 @@ mod serve;
 mod sweep;
 pub mod tls;
 pub mod token;
+mod trace_view;
 mod vault;
 mod wallet;
+mod way;
 pub mod ws;
 
 use axum::Router;
@@ -58,6 +60,7 @@ fn described() -> OpenApiRouter<App> {
         .merge(orders::routes())
         .merge(convert::routes())
         .merge(public::routes())
+        .merge(trace_view::routes())
         .merge(market_data::routes::routes())
         .merge(health::routes())
         .merge(admin::routes())

@@ -26,6 +26,7 @@ pub mod roles;
 pub mod sessions;
 pub mod snapshots;
 pub mod suspects;
+pub mod traces;
 pub mod two_factor;
 pub mod users;
 

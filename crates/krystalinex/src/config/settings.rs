@@ -119,6 +119,37 @@ pub const SETTINGS: &[Setting] = &[
         Some(""),
         "requests of one caller, such as anonymous=100,user=100,orders=2000,attempts=60,money=600; 0: no limit",
     ),
+    setting("KX_TRACES", Some("on"), "whether every change has its trace: on or off"),
+    setting("KX_TRACE_DAYS", Some("7"), "how many days traces are kept"),
+    setting(
+        "KX_TRACE_MIB_MAX",
+        Some("4096"),
+        "how much of the database traces may take, in MiB, about",
+    ),
+    setting(
+        "JAEGER_PORT",
+        Some("16686"),
+        "the port of the built-in traces, in Jaeger's API, on this machine alone; 0: none",
+    ),
+    setting(
+        "OTLP_PORT",
+        Some("4318"),
+        "the port that takes other services' spans, by OTLP over HTTP, on this machine alone; 0: none",
+    ),
+    setting(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        None,
+        "a collector that traces are sent to as well, such as http://jaeger:4317",
+    ),
+    setting(
+        "OTEL_EXPORTER_OTLP_PROTOCOL",
+        None,
+        "grpc or http/protobuf; by the port where it is not set: 4318 is HTTP's",
+    ),
+    secret(
+        "OTEL_EXPORTER_OTLP_HEADERS",
+        "headers for the collector, name=value with commas between",
+    ),
     setting("KX_SNAPSHOT_COMMANDS", Some("250000"), "commands between two snapshots of the state"),
     setting("KX_BATCH_COMMANDS_MAX", Some("512"), "commands that one journal row takes at most"),
 ];

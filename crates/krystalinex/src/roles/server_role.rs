@@ -15,7 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{drained, open, serve};
 use crate::config::Config;
+use crate::exchange::host_name;
 use crate::process;
+use crate::traces::{self, Writer};
 use crate::transport::Transport;
 use crate::waiting;
 
@@ -47,8 +49,12 @@ pub(super) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::
         drained(serving).await;
         return Ok(());
     };
+    let recorder = traces::recorder(&config);
+    let written = Writer::start(&config, &db, Arc::clone(&recorder), &host_name());
+    serving.extend(traces::serve(&config, &db, &server_config, &stop).await?);
     let app = App::new(Parts {
         config: server_config,
+        recorder,
         db,
         live: Arc::clone(&live),
         publisher: Arc::clone(&transport.publisher),
@@ -66,6 +72,7 @@ pub(super) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::
     // Requests under way still wait for rows, so following ends after them.
     drained(serving).await;
     stop.cancel();
+    written.stop().await;
     let _ = following.await;
     Ok(())
 }
