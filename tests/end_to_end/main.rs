@@ -8,6 +8,7 @@ mod fuzz_api;
 mod lifecycle;
 mod mail;
 mod money;
+mod operations;
 mod readme;
 mod runbook;
 mod tamper;

@@ -21,6 +21,7 @@ mod projections;
 mod replay;
 mod restore;
 mod roles;
+mod status;
 mod traces;
 mod transport;
 mod up;
@@ -69,6 +70,8 @@ enum Command {
     Restore(restore::Args),
     /// Recompute every invariant and name the first row that is wrong.
     Verify(verify::Args),
+    /// Say how a running exchange is.
+    Status(status::Args),
     /// Measure the exchange on this machine.
     Bench(bench::Args),
     /// List every setting with its default.
@@ -111,6 +114,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Replay(args) => replay::run(*args).await,
         Command::Restore(args) => restore::run(args).await,
         Command::Verify(args) => verify::run(args).await,
+        Command::Status(args) => status::run(args).await,
         Command::Bench(args) => bench::run(args).await,
         Command::Config => {
             print!("{}", config::reference());
