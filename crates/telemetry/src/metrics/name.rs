@@ -112,6 +112,8 @@ metrics! {
         "Time from being named by the queue to deciding, at this process' last takeover.";
     FollowerRestarts, Counter, "kx_follower_reloads_total", [], "Times the followed state was loaded anew.";
     DatabaseUp, Gauge, "kx_database_up", [], "1 while PostgreSQL answers this process.";
+    AlertNotifications, Counter, "kx_alert_notifications_total", ["receiver", "outcome"],
+        "Notices of alerts handed on by the relay, by whom they were for and what came of it.";
     ResidentBytes, Gauge, "process_resident_memory_bytes", [], "Resident memory.";
     OpenFiles, Gauge, "process_open_fds", [], "Open file descriptors.";
     StartTime, Gauge, "process_start_time_seconds", [], "When the process started, in seconds since 1970.";
