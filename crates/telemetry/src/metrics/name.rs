@@ -114,6 +114,14 @@ metrics! {
     DatabaseUp, Gauge, "kx_database_up", [], "1 while PostgreSQL answers this process.";
     AlertNotifications, Counter, "kx_alert_notifications_total", ["receiver", "outcome"],
         "Notices of alerts handed on by the relay, by whom they were for and what came of it.";
+    PriceFeedAge, Gauge, "kx_price_feed_age_seconds", ["feed"],
+        "Time since an outside price feed last gave a price that was fit for use.";
+    PriceFeedUp, Gauge, "kx_price_feed_up", ["feed"],
+        "1 while every symbol of an outside price feed has a fresh price that is fit for use.";
+    CircuitBreakerState, Gauge, "kx_circuit_breaker_state", ["breaker"],
+        "A circuit breaker: 0 closed, 1 half open, 2 open.";
+    CircuitBreakerOpened, Counter, "kx_circuit_breaker_opened_total", ["breaker"],
+        "Times a circuit breaker opened.";
     ResidentBytes, Gauge, "process_resident_memory_bytes", [], "Resident memory.";
     OpenFiles, Gauge, "process_open_fds", [], "Open file descriptors.";
     StartTime, Gauge, "process_start_time_seconds", [], "When the process started, in seconds since 1970.";
