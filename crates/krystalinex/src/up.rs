@@ -204,6 +204,7 @@ impl Up {
         let Some(db) = self.open_database().await? else {
             return Ok(());
         };
+        tokio::spawn(process::measure_pool(db.clone()));
         let Some(transport) = self.transport().await? else {
             return Ok(());
         };
