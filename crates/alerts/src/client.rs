@@ -97,8 +97,9 @@ async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     request: Request<Full<Bytes>>,
 ) -> Result<StatusCode, SendError> {
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(SendError::Http)?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(SendError::Http)?;
     let driving = tokio::spawn(connection);
     let answer = sender.send_request(request).await.map_err(SendError::Http);
     // The answer's body is not read: its status says all that is needed.

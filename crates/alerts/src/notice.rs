@@ -121,7 +121,8 @@ fn text(webhook: &Webhook, alerts: &[&Alert], status: AlertStatus) -> String {
     for alert in alerts.iter().take(ALERTS_MAX) {
         let name = alert.label("alertname");
         let description = alert.annotation("description");
-        let description = if description.is_empty() { alert.annotation("summary") } else { description };
+        let description =
+            if description.is_empty() { alert.annotation("summary") } else { description };
         let since = match (status, alert.starts_at.as_str()) {
             (AlertStatus::Firing, since) if !since.is_empty() => format!(" (since {since})"),
             _ => String::new(),

@@ -162,7 +162,9 @@ impl Outlet {
                     tracing::error!(receiver, status, "a notice was refused");
                     return Outcome::Refused;
                 }
-                Try::Busy(status) => tracing::warn!(receiver, number, status, "a notice was not taken"),
+                Try::Busy(status) => {
+                    tracing::warn!(receiver, number, status, "a notice was not taken")
+                }
                 Try::Failed(error) => {
                     let reason = chain(&error);
                     tracing::warn!(receiver, number, reason, "a notice could not be sent");

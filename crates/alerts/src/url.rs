@@ -94,15 +94,26 @@ mod tests {
         assert_eq!((url.is_tls(), url.host(), url.port(), url.path()), (true, "ntfy.sh", 443, "/"));
         assert_eq!(url.authority(), "ntfy.sh");
         let url = HttpUrl::parse("http://[::1]:8080/a/b/").expect("it is good");
-        assert_eq!((url.is_tls(), url.host(), url.port(), url.path()), (false, "::1", 8080, "/a/b"));
+        assert_eq!(
+            (url.is_tls(), url.host(), url.port(), url.path()),
+            (false, "::1", 8080, "/a/b")
+        );
         assert_eq!(url.authority(), "[::1]:8080");
     }
 
     #[test]
     fn what_is_no_plain_address_is_refused() {
         let long = format!("http://a/{}", "x".repeat(URL_BYTES_MAX));
-        let cases =
-            ["", "ntfy.sh", "ftp://a", "http://", "http://u:p@a", "http://a?b", "http://a#b", &long];
+        let cases = [
+            "",
+            "ntfy.sh",
+            "ftp://a",
+            "http://",
+            "http://u:p@a",
+            "http://a?b",
+            "http://a#b",
+            &long,
+        ];
         for text in cases {
             assert_eq!(HttpUrl::parse(text), Err(UrlError), "{text}");
         }

@@ -241,7 +241,9 @@ impl Live {
             if entry.command.origin != engine::Origin::Client {
                 continue;
             }
-            for Waiting { sender, .. } in waiters.by_command.remove(&entry.command.id).into_iter().flatten() {
+            for Waiting { sender, .. } in
+                waiters.by_command.remove(&entry.command.id).into_iter().flatten()
+            {
                 // A waiter that has just given up is no failure.
                 let _ = sender.send(Outcome { applied: Arc::clone(applied), index });
             }

@@ -425,7 +425,9 @@ fn same_ports(config: &Config, role: Role, faults: &mut Vec<String>) {
 /// The signing key: the roles that sign or check must be given a good one; `up` makes its own, but not for real.
 fn jwt_secret(role: Role, mode: Mode, reader: &mut Reader<'_>) -> Option<JwtSecret> {
     let needed = role == Role::Server || (role == Role::Up && mode == Mode::Production);
-    if matches!(role, Role::Tool | Role::AlertRelay) || (role == Role::PaymentProcessor && !reader.is_given("JWT_SECRET")) {
+    if matches!(role, Role::Tool | Role::AlertRelay)
+        || (role == Role::PaymentProcessor && !reader.is_given("JWT_SECRET"))
+    {
         return None;
     }
     if !reader.is_given("JWT_SECRET") {

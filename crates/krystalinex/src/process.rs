@@ -61,8 +61,7 @@ pub async fn measure_pool(db: Db) {
     loop {
         interval.tick().await;
         let pool = db.pool_use();
-        for (state, count) in
-            [("idle", pool.idle), ("used", pool.used), ("waiting", pool.waiting)]
+        for (state, count) in [("idle", pool.idle), ("used", pool.used), ("waiting", pool.waiting)]
         {
             telemetry::set_count_labelled(Metric::PoolConnections, &[state], count);
         }

@@ -34,7 +34,14 @@ const PAUSE_TIMES: u32 = 50;
 
 /// Audits until `stop`. Of several processes that do so one looks, and the others wait until it is gone.
 pub async fn audit(db: Db, live: Arc<Live>, stop: CancellationToken) {
-    let mut audit = Audit { db, live, holder: None, balances: Balances::default(), chain: Chain::default(), findings: Findings::default() };
+    let mut audit = Audit {
+        db,
+        live,
+        holder: None,
+        balances: Balances::default(),
+        chain: Chain::default(),
+        findings: Findings::default(),
+    };
     let mut pause = Duration::from_secs(1);
     loop {
         tokio::select! {
@@ -117,7 +124,10 @@ fn sums(live: &Live) -> Vec<(Place, String)> {
 }
 
 /// An amount as a gauge has it: that it is not zero is never lost.
-#[expect(clippy::cast_precision_loss, reason = "a gauge is a float; what counts is that it is not 0")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a gauge is a float; what counts is that it is not 0"
+)]
 fn gauge(amount: SignedAmount) -> f64 {
     amount as f64
 }

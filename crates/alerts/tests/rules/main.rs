@@ -252,13 +252,16 @@ fn every_metric_in_a_rule_exists_with_its_labels() {
                 continue;
             }
             let known = ours.get(metric).unwrap_or_else(|| panic!("{name}: there is no {metric}"));
-            for label in labels.iter().filter(|label| !matches!(label.as_str(), "job" | "instance")) {
+            for label in labels.iter().filter(|label| !matches!(label.as_str(), "job" | "instance"))
+            {
                 assert!(known.contains(label), "{name}: {metric} has no label {label}");
             }
         }
         let all: BTreeSet<&String> =
             expression.metrics.keys().filter_map(|metric| ours.get(metric)).flatten().collect();
-        for label in expression.by.iter().filter(|label| !matches!(label.as_str(), "job" | "instance")) {
+        for label in
+            expression.by.iter().filter(|label| !matches!(label.as_str(), "job" | "instance"))
+        {
             assert!(all.contains(label), "{name}: no metric in it has the label {label}");
         }
     }

@@ -28,9 +28,8 @@ pub(super) fn read(role: Role, reader: &mut Reader<'_>) -> Option<AlertRelay> {
     }
     let listen = reader.read("KX_ALERT_LISTEN", "an IP address", ip);
     let port = reader.port("ALERT_RELAY_PORT");
-    let url = reader.read("KX_NTFY_URL", "an http:// or https:// address", |text| {
-        HttpUrl::parse(text).ok()
-    });
+    let url = reader
+        .read("KX_NTFY_URL", "an http:// or https:// address", |text| HttpUrl::parse(text).ok());
     let topic = topic(reader);
     let token = secret_file("KX_NTFY_TOKEN_FILE", reader);
     let token = token.filter(|token| {

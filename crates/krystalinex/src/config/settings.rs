@@ -126,12 +126,20 @@ pub const SETTINGS: &[Setting] = &[
         Some("127.0.0.1"),
         "the address that the alert relay listens on: whoever reaches it can ring the phones",
     ),
-    setting("KX_NTFY_URL", Some("https://ntfy.sh"), "the ntfy server that the alert relay sends to"),
+    setting(
+        "KX_NTFY_URL",
+        Some("https://ntfy.sh"),
+        "the ntfy server that the alert relay sends to",
+    ),
     secret(
         "KX_NTFY_TOPIC",
         "the alert relay's topic, which is a password; scripts/new-ntfy-topic makes one",
     ),
-    setting("KX_NTFY_TOPIC_FILE", None, "a file, readable by its owner alone, with the topic in it"),
+    setting(
+        "KX_NTFY_TOPIC_FILE",
+        None,
+        "a file, readable by its owner alone, with the topic in it",
+    ),
     setting(
         "KX_NTFY_TOKEN_FILE",
         None,

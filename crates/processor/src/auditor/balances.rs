@@ -54,7 +54,9 @@ impl Balances {
         let (begun, mut expected) = live.read(|state| {
             let accounts = state.accounts().filter(|account| within(account.id));
             let each = accounts.flat_map(|account| {
-                state.balances(account.id).map(move |(asset, balance)| ((account.id, asset), balance))
+                state
+                    .balances(account.id)
+                    .map(move |(asset, balance)| ((account.id, asset), balance))
             });
             (state.sequence(), each.collect::<Expected>())
         });
@@ -184,7 +186,8 @@ fn compare(mut expected: Expected, found: &[ProjectedBalance]) -> Vec<(Place, St
     }
     for ((account, asset), balance) in expected {
         if balance != Balance::default() {
-            let text = format!("account {account}, asset {asset}: the projected balance is missing");
+            let text =
+                format!("account {account}, asset {asset}: the projected balance is missing");
             findings.push((Place::Difference(account, asset), text));
         }
     }
@@ -209,8 +212,7 @@ mod tests {
 
     fn expected(balances: &[(u64, u128, u128)]) -> Expected {
         let each = balances.iter().map(|(account, available, held)| {
-            let balance =
-                Balance { available: Amount::new(*available), held: Amount::new(*held) };
+            let balance = Balance { available: Amount::new(*available), held: Amount::new(*held) };
             ((AccountId::new(*account), AssetId::new(0)), balance)
         });
         each.collect()
@@ -223,8 +225,7 @@ mod tests {
         let places = |findings: Vec<(Place, String)>| -> Vec<Place> {
             findings.into_iter().map(|(place, _)| place).collect()
         };
-        let difference =
-            |account| Place::Difference(AccountId::new(account), AssetId::new(0));
+        let difference = |account| Place::Difference(AccountId::new(account), AssetId::new(0));
         assert_eq!(places(compare(expected(&[(1, 5, 2)]), &[row(1, 6, 2)])), [difference(1)]);
         assert_eq!(places(compare(expected(&[(1, 5, 2)]), &[row(1, 2, 5)])), [difference(1)]);
         assert_eq!(places(compare(expected(&[(1, 5, 2)]), &[])), [difference(1)]);

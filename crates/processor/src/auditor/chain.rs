@@ -62,11 +62,10 @@ async fn check(
     let count = u64::try_from(rows.len()).unwrap_or(u64::MAX);
     // To read a row is to decompress and hash it.
     let checked = tokio::task::spawn_blocking(move || breaks(&rows, from, through, before)).await;
-    let (found, end) = checked.map_err(|_| StoreError::Corrupt("a row cannot be read".to_owned()))?;
-    findings.replace(
-        |place| matches!(place, Place::Row(row) if (from..=through).contains(row)),
-        found,
-    );
+    let (found, end) =
+        checked.map_err(|_| StoreError::Corrupt("a row cannot be read".to_owned()))?;
+    findings
+        .replace(|place| matches!(place, Place::Row(row) if (from..=through).contains(row)), found);
     Ok((count, end))
 }
 
@@ -83,7 +82,8 @@ fn breaks(
     let (mut expected, mut previous) = (from, first);
     for row in rows {
         if row.sequence != expected {
-            let text = format!("journal row {expected} is missing: row {} comes next", row.sequence);
+            let text =
+                format!("journal row {expected} is missing: row {} comes next", row.sequence);
             found.push((Place::Row(expected), text));
             previous = None;
         }

@@ -58,7 +58,11 @@ impl Findings {
         }
         if told > TOLD_MAX {
             let more = told - TOLD_MAX;
-            tracing::error!(severity = "SEV1", more, "the auditor has found more defects than it tells");
+            tracing::error!(
+                severity = "SEV1",
+                more,
+                "the auditor has found more defects than it tells"
+            );
         }
         for (place, text) in before {
             if !self.all.contains_key(&place) {
