@@ -5,6 +5,7 @@
 
 mod accounts;
 mod alerting;
+mod outside;
 mod peers;
 mod protection;
 mod settings;
@@ -102,6 +103,8 @@ pub struct Config {
     pub identity: Option<server::tls::Identity>,
     /// What protects accounts.
     pub protection: Protection,
+    /// Which other exchanges are asked for prices.
+    pub price_feeds: feeds::Settings,
     /// Commands between two snapshots.
     pub snapshot_commands: u64,
     /// Commands that one batch takes at most.
@@ -130,6 +133,7 @@ impl Config {
         config.data_key.clone_from(&self.data_key);
         config.public_url.clone_from(&self.public_url);
         config.withdrawal_freeze = self.withdrawal_freeze;
+        config.price_feeds.clone_from(&self.price_feeds);
         config
     }
 
@@ -363,6 +367,7 @@ fn build(
         tls: reader.read("KX_TLS", "true or false", flag).unwrap_or_default() || identity.is_some(),
         identity,
         protection: Protection::read(mode, &mut reader),
+        price_feeds: outside::price_feeds(&mut reader),
         snapshot_commands: reader
             .read("KX_SNAPSHOT_COMMANDS", "a whole number above 0", positive)
             .unwrap_or(1),

@@ -23,6 +23,7 @@ pub mod mail;
 pub mod market_data;
 mod openapi;
 mod orders;
+mod prices;
 pub mod problem;
 mod public;
 mod rates;
@@ -57,6 +58,7 @@ fn described() -> OpenApiRouter<App> {
         .merge(orders::routes())
         .merge(convert::routes())
         .merge(public::routes())
+        .merge(prices::routes())
         .merge(market_data::routes::routes())
         .merge(health::routes())
         .merge(admin::routes())
