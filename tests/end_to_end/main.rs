@@ -7,6 +7,7 @@ mod crash;
 mod lifecycle;
 mod mail;
 mod money;
+mod operations;
 mod readme;
 mod runbook;
 mod tamper;

@@ -22,6 +22,7 @@ pub mod limits;
 pub mod mail;
 pub mod market_data;
 mod openapi;
+mod operations;
 mod orders;
 mod prices;
 pub mod problem;
@@ -62,6 +63,7 @@ fn described() -> OpenApiRouter<App> {
         .merge(market_data::routes::routes())
         .merge(health::routes())
         .merge(admin::routes())
+        .merge(operations::described())
 }
 
 /// Returns the API's description.
@@ -78,6 +80,7 @@ pub fn router(app: App) -> Router {
     openapi::allow_keys(&mut openapi);
     routes
         .merge(openapi::pages(&openapi))
+        .merge(operations::pages())
         .merge(ws::routes())
         .fallback(async || Problem::new(Code::NotFound))
         .method_not_allowed_fallback(async || Problem::new(Code::MethodNotAllowed))
