@@ -36,8 +36,7 @@ const OTHERS: &[&str] = &[
 ];
 
 /// Metrics whose part of the program is not there yet. It only shrinks: one that is declared is a finding.
-const PLANNED: &[&str] =
-    &["kx_circuit_breaker_state", "kx_price_feed_age_seconds", "kx_price_feed_up"];
+const PLANNED: &[&str] = &["kx_anomaly_active"];
 
 /// Words behind which a list of labels stands.
 const LABELLED: &[&str] = &["by", "without", "on", "ignoring", "group_left", "group_right"];

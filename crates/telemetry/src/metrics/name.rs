@@ -122,6 +122,8 @@ metrics! {
         "Time from being named by the queue to deciding, at this process' last takeover.";
     FollowerRestarts, Counter, "kx_follower_reloads_total", [], "Times the followed state was loaded anew.";
     DatabaseUp, Gauge, "kx_database_up", [], "1 while PostgreSQL answers this process.";
+    AlertNotifications, Counter, "kx_alert_notifications_total", ["receiver", "outcome"],
+        "Notices of alerts handed on by the relay, by whom they were for and what came of it.";
     PriceFeedAge, Gauge, "kx_price_feed_age_seconds", ["feed"],
         "Time since an outside price feed last gave a price that was fit for use.";
     PriceFeedUp, Gauge, "kx_price_feed_up", ["feed"],
