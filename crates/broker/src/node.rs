@@ -200,9 +200,9 @@ impl Broker {
     ///
     /// [`BrokerError::Management`].
     pub fn administrator(&self, name: &str, password: &str) -> Result<(), BrokerError> {
-        let port = self.management_port().ok_or_else(|| BrokerError::Management {
-            what: "does not run".to_owned(),
-        })?;
+        let port = self
+            .management_port()
+            .ok_or_else(|| BrokerError::Management { what: "does not run".to_owned() })?;
         administrator::make(port, (USER, &self.settings.password), (name, password))
     }
 
