@@ -4,6 +4,7 @@
 //! its own, on free ports.
 
 mod crash;
+mod full;
 mod lifecycle;
 mod mail;
 mod money;

@@ -80,6 +80,7 @@ pub fn clean(command: &mut Command) {
         "JWT_SECRET_PREVIOUS",
         "SMTP_URL",
         "RABBITMQ_URL",
+        "RABBITMQ_PASSWORD",
         "DATABASE_URL",
         "CI",
     ] {

@@ -4,6 +4,7 @@
 //! no secret is ever part of a message.
 
 mod accounts;
+mod beside;
 mod peers;
 mod protection;
 mod settings;
@@ -21,6 +22,7 @@ use server::{JwtSecret, Mode, ServerConfig};
 use store::DbConfig;
 use telemetry::LogFormat;
 
+pub use beside::Beside;
 pub use protection::Protection;
 pub use settings::SETTINGS;
 use settings::{Setting, find};
@@ -96,6 +98,8 @@ pub struct Config {
     pub identity: Option<server::tls::Identity>,
     /// What protects accounts.
     pub protection: Protection,
+    /// What `up --full` runs beside the exchange.
+    pub beside: Beside,
     /// Commands between two snapshots.
     pub snapshot_commands: u64,
     /// Commands that one batch takes at most.
@@ -356,6 +360,7 @@ fn build(
         tls: reader.read("KX_TLS", "true or false", flag).unwrap_or_default() || identity.is_some(),
         identity,
         protection: Protection::read(mode, &mut reader),
+        beside: Beside::read(&mut reader),
         snapshot_commands: reader
             .read("KX_SNAPSHOT_COMMANDS", "a whole number above 0", positive)
             .unwrap_or(1),

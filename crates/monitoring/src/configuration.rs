@@ -23,13 +23,15 @@ pub struct Job {
     pub name: &'static str,
     /// Where.
     pub targets: Vec<String>,
+    /// Whether it is asked over TLS. Its certificate is not checked: it is a neighbor on the same host.
+    pub tls: bool,
 }
 
 impl Job {
     /// Makes a job of one port of the local host.
     #[must_use]
     pub fn local(name: &'static str, port: u16) -> Self {
-        Self { name, targets: vec![local(port)] }
+        Self { name, targets: vec![local(port)], tls: false }
     }
 }
 
@@ -88,6 +90,10 @@ pub(crate) fn prometheus(
     for job in shipped {
         let wanted = jobs.iter().find(|wanted| wanted.name == name(job, "job_name"));
         place(job, wanted.map(|wanted| wanted.targets.clone()).unwrap_or_default());
+        if wanted.is_some_and(|wanted| wanted.tls) {
+            job["scheme"] = json!("https");
+            job["tls_config"] = json!({"insecure_skip_verify": true});
+        }
         if intervals.scrape.is_some() {
             for own in ["scrape_interval", "scrape_timeout"] {
                 job.as_object_mut().map(|job| job.remove(own));

@@ -140,7 +140,7 @@ fn write(directory: &Path, plan: &Plan, ports: [u16; 3]) -> Result<(), Monitorin
     for (name, port) in
         [("prometheus", prometheus), ("alertmanager", alertmanager), ("postgres", exporter)]
     {
-        jobs.push(Job { name, targets: vec![local(port)] });
+        jobs.push(Job::local(name, port));
     }
     let texts = [
         ("prometheus.yml", configuration::prometheus(&jobs, alertmanager, plan.intervals)?),

@@ -17,7 +17,7 @@ const END_MAX: Duration = Duration::from_secs(60);
 fn plan() -> Plan {
     Plan {
         ports: Ports::default(),
-        jobs: vec![Job { name: "krystalinex-server", targets: vec!["127.0.0.1:9".to_owned()] }],
+        jobs: vec![Job::local("krystalinex-server", 9)],
         database: Database {
             host: "127.0.0.1".to_owned(),
             port: 9,
