@@ -16,13 +16,14 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// The password of RabbitMQ's administrator, with letters that a shell, a URL or a configuration would trip over.
 const PASSWORD: &str = "a #pass'word:with/\"everything\" %41 in it";
 /// What is run, and the setting of its port.
-const PORTS: [&str; 6] = [
+const PORTS: [&str; 7] = [
     "KX_AMQP_PORT",
     "KX_RABBITMQ_PORT",
     "KX_RABBITMQ_METRICS_PORT",
     "KX_PROMETHEUS_PORT",
     "KX_ALERTMANAGER_PORT",
     "KX_POSTGRES_EXPORTER_PORT",
+    "ALERT_RELAY_PORT",
 ];
 
 struct Full {
@@ -34,7 +35,14 @@ impl Full {
     fn unstarted() -> Self {
         let ports: Vec<u16> =
             PORTS.iter().map(|_| broker::free_port().expect("there is one")).collect();
-        let mut environment = vec![("RABBITMQ_PASSWORD".to_owned(), PASSWORD.to_owned())];
+        let said = [
+            ("RABBITMQ_PASSWORD", PASSWORD.to_owned()),
+            // Nobody is there; the relay runs as soon as it is said whom it tells.
+            ("KX_NTFY_URL", format!("http://127.0.0.1:{}", free_port())),
+            ("KX_NTFY_TOPIC", "krystalinex-alerts-of-a-test".to_owned()),
+        ];
+        let mut environment: Vec<(String, String)> =
+            said.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         for (name, port) in PORTS.iter().zip(&ports) {
             environment.push(((*name).to_owned(), port.to_string()));
         }
@@ -125,7 +133,7 @@ fn the_real_parts_run_beside_the_exchange_and_the_runbooks_queries_return_data()
         let targets = answer.expect(200)["data"]["activeTargets"].clone();
         let all = targets.as_array().expect("a list");
         let up = all.iter().filter(|target| target["health"] == "up").count();
-        (all.len() == 6 && up == 6).then_some(targets)
+        (all.len() == 7 && up == 7).then_some(targets)
     });
     let mut jobs: Vec<&str> = targets
         .as_array()
@@ -136,6 +144,7 @@ fn the_real_parts_run_beside_the_exchange_and_the_runbooks_queries_return_data()
     jobs.sort_unstable();
     let expected = [
         "alertmanager",
+        "krystalinex-alert-relay",
         "krystalinex-payment-processor",
         "krystalinex-server",
         "postgres",

@@ -81,6 +81,7 @@ pub fn clean(command: &mut Command) {
         "SMTP_URL",
         "RABBITMQ_URL",
         "RABBITMQ_PASSWORD",
+        "ALERT_RELAY_PORT",
         "DATABASE_URL",
         "CI",
     ] {

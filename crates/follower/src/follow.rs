@@ -186,10 +186,5 @@ impl Drop for Follower {
 }
 
 fn record(applied: &Applied) {
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "a gauge is a float, and 2^53 rows are not reached"
-    )]
-    let sequence = applied.batch.sequence.get() as f64;
-    telemetry::set(Metric::FollowerSequence, sequence);
+    telemetry::set_count(Metric::FollowerSequence, applied.batch.sequence.get());
 }

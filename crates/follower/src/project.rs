@@ -20,6 +20,7 @@ use units::{Sequence, Time};
 use crate::feeds::{Feed, Feeds, Waiting};
 use crate::live::Live;
 use crate::recover::{FollowError, load_snapshot};
+use crate::volume;
 
 /// Batches that one transaction writes at most.
 const BATCHES_AT_ONCE: usize = 1_024;
@@ -82,11 +83,7 @@ impl Task {
         self.shared.show(*standings);
         drop(standings);
         let labels = [self.part.name()];
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "a gauge is a float, and 2^53 rows are not reached"
-        )]
-        telemetry::set_labelled(Metric::ProjectionSequence, &labels, sequence.get() as f64);
+        telemetry::set_count_labelled(Metric::ProjectionSequence, &labels, sequence.get());
         telemetry::add_labelled(Metric::ProjectionRows, &labels, rows);
     }
 
@@ -171,6 +168,9 @@ impl Worker {
                     let rows = sequence.get().saturating_sub(self.standing.get());
                     self.standing = sequence;
                     self.task.written(sequence, rows);
+                    if self.task.part == Part::MarketData {
+                        volume::count(&self.task.shared.live, batches);
+                    }
                     if let Some(last) = batches.last() {
                         self.task.lag(last.batch.time);
                     }

@@ -4,6 +4,7 @@
 //! no secret is ever part of a message.
 
 mod accounts;
+mod alerting;
 mod beside;
 mod peers;
 mod protection;
@@ -22,6 +23,7 @@ use server::{JwtSecret, Mode, ServerConfig};
 use store::DbConfig;
 use telemetry::LogFormat;
 
+pub use alerting::AlertRelay;
 pub use beside::Beside;
 pub use protection::Protection;
 pub use settings::SETTINGS;
@@ -36,6 +38,8 @@ pub enum Role {
     Server,
     /// The payment processor alone.
     PaymentProcessor,
+    /// The alert relay alone.
+    AlertRelay,
     /// A tool that needs the database at most.
     Tool,
 }
@@ -60,6 +64,8 @@ pub struct Config {
     pub port: u16,
     /// The payment processor's port.
     pub processor_port: u16,
+    /// Where the alert relay listens, and to whom it tells what; `None` where there is none.
+    pub alert_relay: Option<AlertRelay>,
     /// The development inbox's port, and whether it was asked for.
     pub inbox_port: (u16, bool),
     /// The signing key; `None`: `up` makes one.
@@ -333,6 +339,7 @@ fn build(
         listen: reader.read("KX_LISTEN", "an IP address", ip).unwrap_or(IpAddr::from([0, 0, 0, 0])),
         port: reader.port("PORT"),
         processor_port: reader.port("PROCESSOR_PORT"),
+        alert_relay: alerting::read(role, &mut reader),
         inbox_port: (reader.port("INBOX_PORT"), reader.is_given("INBOX_PORT")),
         jwt_secret,
         jwt_secret_previous,
@@ -423,7 +430,9 @@ fn same_ports(config: &Config, role: Role, faults: &mut Vec<String>) {
 /// The signing key: the roles that sign or check must be given a good one; `up` makes its own, but not for real.
 fn jwt_secret(role: Role, mode: Mode, reader: &mut Reader<'_>) -> Option<JwtSecret> {
     let needed = role == Role::Server || (role == Role::Up && mode == Mode::Production);
-    if role == Role::Tool || (role == Role::PaymentProcessor && !reader.is_given("JWT_SECRET")) {
+    if matches!(role, Role::Tool | Role::AlertRelay)
+        || (role == Role::PaymentProcessor && !reader.is_given("JWT_SECRET"))
+    {
         return None;
     }
     if !reader.is_given("JWT_SECRET") {

@@ -52,6 +52,8 @@ enum Command {
     Server(roles::Args),
     /// Run the payment processor alone.
     PaymentProcessor(roles::Args),
+    /// Run the relay that hands Alertmanager's alerts to ntfy and Slack.
+    AlertRelay(roles::RelayArgs),
     /// Bring the database's schema up to date.
     Migrate(migrate::Args),
     /// Apply or check a file of assets, markets and limits.
@@ -102,6 +104,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Up(args) => up::run(args).await,
         Command::Server(args) => roles::run(args, config::Role::Server).await,
         Command::PaymentProcessor(args) => roles::run(args, config::Role::PaymentProcessor).await,
+        Command::AlertRelay(args) => roles::run(args.into(), config::Role::AlertRelay).await,
         Command::Migrate(args) => migrate::run(args).await,
         Command::Markets(args) => markets_apply::run(args).await,
         Command::Admin(args) => admin::run(args).await,

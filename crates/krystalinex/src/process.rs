@@ -7,7 +7,9 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
+use rustix::process::Resource;
 use server::JwtSecret;
+use store::Db;
 use telemetry::{LogFormat, Metric};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -39,14 +41,41 @@ pub async fn measure_process() {
     loop {
         interval.tick().await;
         if let Some(bytes) = resident_bytes() {
-            #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
-            telemetry::set(Metric::ResidentBytes, bytes as f64);
+            telemetry::set_count(Metric::ResidentBytes, bytes);
         }
         if let Ok(files) = fs::read_dir("/proc/self/fd") {
-            #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
-            telemetry::set(Metric::OpenFiles, files.count() as f64);
+            telemetry::set_count(Metric::OpenFiles, files.count());
+        }
+        if let Some(files_max) = rustix::process::getrlimit(Resource::Nofile).current {
+            telemetry::set_count(Metric::OpenFilesMax, files_max);
+        }
+        if let Some(micros) = cpu_micros() {
+            telemetry::set_total(Metric::CpuSeconds, micros);
         }
     }
+}
+
+/// Shows every second what the connections of a process' pool do, for as long as the runtime lives.
+pub async fn measure_pool(db: Db) {
+    let mut interval = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        interval.tick().await;
+        let pool = db.pool_use();
+        for (state, count) in [("idle", pool.idle), ("used", pool.used), ("waiting", pool.waiting)]
+        {
+            telemetry::set_count_labelled(Metric::PoolConnections, &[state], count);
+        }
+    }
+}
+
+/// Returns the processor time used, where the system tells, in microseconds.
+fn cpu_micros() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/stat").ok()?;
+    // The name, in parentheses, may have anything in it; behind it, user and system time are the 12th and 13th.
+    let (_, fields) = status.rsplit_once(')')?;
+    let mut fields = fields.split_ascii_whitespace().skip(11);
+    let ticks: u64 = fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
+    Some(ticks.saturating_mul(1_000_000) / rustix::param::clock_ticks_per_second().max(1))
 }
 
 /// Returns the resident memory, where the system tells.

@@ -77,7 +77,10 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let shutdown = CancellationToken::new();
     process::catch_signals(shutdown.clone())?;
     tokio::spawn(process::measure_process());
-    let beside = args.full.then(|| Beside::begin(&config)).transpose()?;
+    let beside = match args.full {
+        true => Some(Beside::begin(&config).await?),
+        false => None,
+    };
     let mut up = Up::new(config, markets, jwt_secret, wants_demo, listeners, shutdown.clone());
     up.beside = beside;
     let ended = up.serve().await;
@@ -218,9 +221,11 @@ impl Up {
     async fn start(&mut self) -> anyhow::Result<()> {
         let until_ready = self.serve_waiting()?;
         self.serve_processor();
+        self.serve_relay();
         let Some(db) = self.open_database().await? else {
             return Ok(());
         };
+        tokio::spawn(process::measure_pool(db.clone()));
         let Some(transport) = self.transport().await? else {
             return Ok(());
         };
@@ -279,6 +284,16 @@ impl Up {
             return;
         };
         let router = processor::health_router(Arc::clone(&self.status));
+        let (config, stop) = (self.server_config.plain(), self.servers_stop.clone());
+        self.servers.push(tokio::spawn(async move {
+            server::serve_router(listener, router, &config, stop.cancelled()).await;
+        }));
+    }
+
+    fn serve_relay(&mut self) {
+        let Some((listener, router)) = self.beside.as_mut().and_then(Beside::take_relay) else {
+            return;
+        };
         let (config, stop) = (self.server_config.plain(), self.servers_stop.clone());
         self.servers.push(tokio::spawn(async move {
             server::serve_router(listener, router, &config, stop.cancelled()).await;

@@ -351,6 +351,7 @@ impl<'a> Sequencer<'a> {
         failpoint::pass("after_append");
         telemetry::observe(Metric::AppendDuration, took);
         telemetry::add(Metric::Batches, 1);
+        telemetry::observe_size(Metric::BatchCommands, row.commands);
         self.status.set_committed(row.sequence);
         self.fan_out.publish(Arc::new(row));
         failpoint::pass("before_ack");
@@ -368,14 +369,8 @@ impl<'a> Sequencer<'a> {
             return Ok(());
         }
         let (commands, bytes) = self.state.dedup_window();
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "a gauge is a float, and 2^53 is not reached"
-        )]
-        {
-            telemetry::set(Metric::DedupCommands, commands as f64);
-            telemetry::set(Metric::DedupBytes, bytes as f64);
-        }
+        telemetry::set_count(Metric::DedupCommands, commands);
+        telemetry::set_count(Metric::DedupBytes, bytes);
         self.open_batch()?;
         Ok(())
     }

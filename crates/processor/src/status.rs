@@ -118,7 +118,7 @@ impl Status {
         self.standby.store(false, Relaxed);
         self.active.store(true, Relaxed);
         telemetry::set(Metric::SequencerActive, 1.0);
-        telemetry::set(Metric::Epoch, number(epoch));
+        telemetry::set_count(Metric::Epoch, epoch);
     }
 
     /// Notes whether it would take over now if it were named.
@@ -136,12 +136,6 @@ impl Status {
 
     pub(crate) fn set_committed(&self, sequence: Sequence) {
         self.sequence.store(sequence.get(), Relaxed);
-        telemetry::set(Metric::JournalSequence, number(sequence.get()));
+        telemetry::set_count(Metric::JournalSequence, sequence.get());
     }
-}
-
-/// A gauge's value.
-#[expect(clippy::cast_precision_loss, reason = "a gauge is a float, and 2^53 is not reached")]
-fn number(value: u64) -> f64 {
-    value as f64
 }

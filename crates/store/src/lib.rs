@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod audit;
+pub mod auditor;
 pub mod cluster;
 pub mod credentials;
 mod db;
@@ -17,6 +18,7 @@ pub mod market_data;
 pub mod migrate;
 mod notices;
 mod numbers;
+pub mod operations;
 pub mod outbox;
 pub mod outgoing;
 pub mod projections;
@@ -27,6 +29,6 @@ pub mod suspects;
 pub mod two_factor;
 pub mod users;
 
-pub use db::{Connection, Db, DbConfig, Secret};
+pub use db::{Connection, Db, DbConfig, PoolUse, Secret};
 pub use error::StoreError;
 pub use numbers::{Numeric, Timestamp};

@@ -143,6 +143,36 @@ pub const SETTINGS: &[Setting] = &[
         "`up --full`: a file with the key of GoAlert's integration; GoAlert is not told where it is not set",
     ),
     setting("KX_SNAPSHOT_COMMANDS", Some("250000"), "commands between two snapshots of the state"),
+    setting("ALERT_RELAY_PORT", Some("8082"), "the alert relay's port"),
+    setting(
+        "KX_ALERT_LISTEN",
+        Some("127.0.0.1"),
+        "the address that the alert relay listens on: whoever reaches it can ring the phones",
+    ),
+    setting(
+        "KX_NTFY_URL",
+        Some("https://ntfy.sh"),
+        "the ntfy server that the alert relay sends to",
+    ),
+    secret(
+        "KX_NTFY_TOPIC",
+        "the alert relay's topic, which is a password; scripts/new-ntfy-topic makes one",
+    ),
+    setting(
+        "KX_NTFY_TOPIC_FILE",
+        None,
+        "a file, readable by its owner alone, with the topic in it",
+    ),
+    setting(
+        "KX_NTFY_TOKEN_FILE",
+        None,
+        "a file, readable by its owner alone, with ntfy's access token, where its server wants one",
+    ),
+    setting(
+        "KX_ALERT_SLACK_URL_FILE",
+        None,
+        "a file, readable by its owner alone, with Slack's incoming webhook: alerts go there, too",
+    ),
     setting("KX_BATCH_COMMANDS_MAX", Some("512"), "commands that one journal row takes at most"),
 ];
 

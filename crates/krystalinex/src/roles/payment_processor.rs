@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{drained, open, serve};
 use crate::config::Config;
 use crate::exchange::{Exchange, Settings};
-use crate::markets;
+use crate::{markets, process};
 
 /// Runs it until `shutdown`.
 ///
@@ -45,6 +45,7 @@ async fn process(
     let Some((db, transport)) = opened? else {
         return Ok(());
     };
+    tokio::spawn(process::measure_pool(db.clone()));
     let settings = Settings::new(config, markets);
     let mut exchange = Exchange::start(db, settings, transport, Arc::clone(status)).await?;
     let ended = tokio::select! {

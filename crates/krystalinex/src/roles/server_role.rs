@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{drained, open, serve};
 use crate::config::Config;
+use crate::process;
 use crate::transport::Transport;
 use crate::waiting;
 
@@ -40,6 +41,7 @@ pub(super) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::
         drained(serving).await;
         return Ok(());
     };
+    tokio::spawn(process::measure_pool(db.clone()));
     let Some((live, following)) = follow(&db, &transport, &stop, &shutdown).await? else {
         stop.cancel();
         drained(serving).await;

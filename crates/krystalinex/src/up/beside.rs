@@ -3,17 +3,20 @@
 //! Invariant: they are this process's. They end with it, however it ends, and one that ends by itself is started again.
 
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener as StdListener};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use alerts::Relay;
 use anyhow::Context;
+use axum::Router;
 use broker::{Broker, BrokerError, Fixed, Options};
 use monitoring::{
     Database, GoAlert, Intervals, Job, Monitoring, MonitoringError, Plan, Ports, Receivers,
 };
 use queue::Address;
 use store::DbConfig;
+use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::config::Config;
@@ -34,6 +37,7 @@ const KEEP: &str = "15d";
 /// What is run, as far as it has come.
 pub(super) struct Beside {
     password_file: Option<PathBuf>,
+    relay: Option<(TcpListener, Router)>,
     broker_starting: Option<JoinHandle<Result<Broker, BrokerError>>>,
     broker: Option<Broker>,
     monitoring_starting: Option<JoinHandle<Result<Monitoring, MonitoringError>>>,
@@ -42,7 +46,7 @@ pub(super) struct Beside {
 
 impl Beside {
     /// Looks whether all of it can be run, and begins with the broker, which takes the longest.
-    pub(super) fn begin(config: &Config) -> anyhow::Result<Self> {
+    pub(super) async fn begin(config: &Config) -> anyhow::Result<Self> {
         anyhow::ensure!(
             config.rabbitmq.is_none(),
             "RABBITMQ_URL is set: `up --full` runs its own RabbitMQ; unset it, or leave --full out"
@@ -52,6 +56,13 @@ impl Beside {
         for (port, what) in ports(config) {
             free(port, what)?;
         }
+        let relay = match config.alert_relay.clone() {
+            Some(relay) => {
+                let listener = server::bind(relay.address).await?;
+                Some((listener, Relay::new(relay.settings).router()))
+            }
+            None => None,
+        };
         let kept = config.data_dir.join("rabbitmq-password");
         let (password, password_file) = match &config.beside.rabbitmq_password {
             Some(password) => (password.expose().to_owned(), None),
@@ -75,11 +86,17 @@ impl Beside {
         });
         Ok(Self {
             password_file,
+            relay,
             broker_starting: Some(starting),
             broker: None,
             monitoring_starting: None,
             monitoring: None,
         })
+    }
+
+    /// Takes the alert relay, where it is said whom it tells: for whoever serves it.
+    pub(super) fn take_relay(&mut self) -> Option<(TcpListener, Router)> {
+        self.relay.take()
     }
 
     /// Waits for the broker and returns its address.
@@ -202,7 +219,7 @@ fn ports(config: &Config) -> [(u16, &'static str); 6] {
 fn free(port: u16, what: &str) -> anyhow::Result<()> {
     let began = Instant::now();
     loop {
-        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+        match StdListener::bind((Ipv4Addr::LOCALHOST, port)) {
             Ok(_) => return Ok(()),
             Err(error) if error.kind() != ErrorKind::AddrInUse => {
                 return Err(error).with_context(|| format!("cannot listen on {port} ({what})"));
@@ -222,17 +239,21 @@ fn plan(config: &Config, database: &DbConfig) -> Plan {
         targets: vec![SocketAddr::new(reached(config.listen), port).to_string()],
         tls,
     };
+    let mut jobs = vec![
+        ours("krystalinex-server", config.port, config.identity.is_some()),
+        ours("krystalinex-payment-processor", config.processor_port, false),
+        Job::local("rabbitmq", beside.rabbitmq_metrics_port),
+    ];
+    if let Some(relay) = &config.alert_relay {
+        jobs.push(Job::local("krystalinex-alert-relay", relay.address.port()));
+    }
     Plan {
         ports: Ports {
             prometheus: Some(beside.prometheus_port),
             alertmanager: Some(beside.alertmanager_port),
             postgres_exporter: Some(beside.postgres_exporter_port),
         },
-        jobs: vec![
-            ours("krystalinex-server", config.port, config.identity.is_some()),
-            ours("krystalinex-payment-processor", config.processor_port, false),
-            Job::local("rabbitmq", beside.rabbitmq_metrics_port),
-        ],
+        jobs,
         database: Database {
             host: database.host.clone(),
             port: database.port,
@@ -257,7 +278,8 @@ fn receivers(config: &Config) -> Receivers {
         .goalert_key_file
         .as_deref()
         .map(|file| GoAlert { authority: GOALERT.to_owned(), key_file: absolute(file) });
-    Receivers { goalert, relay: None }
+    let relay = config.alert_relay.as_ref();
+    Receivers { goalert, relay: relay.map(|relay| format!("127.0.0.1:{}", relay.address.port())) }
 }
 
 /// Where a neighbor reaches what listens on an address.
