@@ -191,8 +191,14 @@ fn alertmanager(programs: &Programs, directory: &Path, port: u16) -> Recipe {
 
 fn exporter(programs: &Programs, directory: &Path, database: &Database, port: u16) -> Recipe {
     let Database { host, port: at, user, database, password: _ } = database;
-    let uri =
-        format!("{host}:{at}/{database}?sslmode=disable&application_name=kx-postgres-exporter");
+    // A directory is that of a socket.
+    let (host, socket) = match host.starts_with('/') {
+        true => ("localhost", format!("&host={host}")),
+        false => (host.as_str(), String::new()),
+    };
+    let uri = format!(
+        "{host}:{at}/{database}?sslmode=disable&application_name=kx-postgres-exporter{socket}"
+    );
     Recipe {
         name: "postgres_exporter",
         program: programs.postgres_exporter.clone(),
