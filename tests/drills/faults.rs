@@ -1,6 +1,7 @@
 //! The drills, by what they do harm to.
 
 mod alerts;
+mod blackhole;
 mod broker;
 mod checker;
 mod crowd;
@@ -110,6 +111,11 @@ pub(crate) const ALL: &[Drill] = &[
         alerts::alerts,
     ),
     drill("promql", "the p99 by PromQL is that of the users' own clocks", alerts::promql),
+    drill(
+        "blackhole",
+        "collector, price feeds, mail and Prometheus accept connections and never answer",
+        blackhole::blackhole,
+    ),
     drill("disk-full", "the database's disk is full", long::disk_full),
     Drill {
         name: "endurance",

@@ -67,6 +67,17 @@ impl Sinks {
         find(&self.heard.ntfy, alert, resolved, since)
     }
 
+    /// Returns the names of the alerts that anybody was told of.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let told = |told: &Mutex<Vec<Told>>| -> Vec<String> {
+            told.lock().expect("no sink panics").iter().map(|told| told.alert.clone()).collect()
+        };
+        let mut names = [told(&self.heard.goalert), told(&self.heard.ntfy)].concat();
+        names.sort();
+        names.dedup();
+        names
+    }
+
     /// Returns how many notices came to GoAlert and to ntfy.
     pub(crate) fn counts(&self) -> (usize, usize) {
         let count = |told: &Mutex<Vec<Told>>| told.lock().expect("no sink panics").len();
