@@ -7,14 +7,15 @@ use std::time::{Duration, Instant};
 
 use crate::drill::Run;
 use crate::load::Plan;
+use crate::sinks::Told;
 use crate::watched::Watched;
 
 /// What is promised of the alert that matters most: both are told within this time.
 const PROMISED: Duration = Duration::from_secs(90);
 /// Longer than any alert takes.
-const ALERT_MAX: Duration = Duration::from_secs(300);
+const ALERT_MAX: Duration = Duration::from_secs(240);
 /// Longer than the end of any alert takes that is waited for.
-const RESOLVED_MAX: Duration = Duration::from_secs(300);
+const RESOLVED_MAX: Duration = Duration::from_secs(240);
 /// Steps of one user in a second: enough to be load, few enough to be checked after half an hour.
 const STEPS_PER_SECOND: u64 = 3;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -88,9 +89,7 @@ pub(super) fn alerts(run: &mut Run<'_>) {
     run.note("| fault | alert | GoAlert, s | ntfy, s | priority | over: GoAlert, s | ntfy, s | priority |");
     run.note("| --- | --- | --- | --- | --- | --- | --- | --- |");
     let mut scene = Scene { run, watched: &mut watched, sessions: Vec::new(), busy: Vec::new() };
-    for act in acts {
-        play(&mut scene, act);
-    }
+    let missing: Vec<String> = acts.iter().flat_map(|act| play(&mut scene, act)).collect();
     let Scene { run, watched, .. } = scene;
     let refused = watched.sinks.refused();
     assert!(refused.is_empty(), "what GoAlert and ntfy would not have taken: {refused:?}");
@@ -104,6 +103,7 @@ pub(super) fn alerts(run: &mut Run<'_>) {
         run.note(format!("told of besides: {}", others.join(", ")));
     }
     run.end_and_check(load);
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
 }
 
 /// When both were told, since a moment, in seconds: of an alert that is not critical ntfy alone.
@@ -113,17 +113,26 @@ struct Heard {
     priority: u64,
 }
 
-fn play(scene: &mut Scene<'_, '_>, act: &Act) {
+/// Plays an act; returns what was promised and has not come.
+fn play(scene: &mut Scene<'_, '_>, act: &Act) -> Vec<String> {
     println!("    {}", act.what);
+    let mut missing = Vec::new();
     let began = Instant::now();
     (act.begin)(scene);
     scene.run.faults += 1;
-    let fired: Vec<Heard> =
-        act.alerts.iter().map(|alert| hear(scene, *alert, false, began)).collect();
+    let fired: Vec<_> = act.alerts.iter().map(|alert| hear(scene, *alert, false, began)).collect();
     let ended = Instant::now();
     (act.end)(scene);
     for (alert, fired) in act.alerts.iter().zip(fired) {
-        let over = alert.ends.then(|| hear(scene, *alert, true, ended));
+        let over = match &fired {
+            Ok(_) if alert.ends => hear(scene, *alert, true, ended).map(Some),
+            _ => Ok(None),
+        };
+        for problem in [fired.as_ref().err(), over.as_ref().err()].into_iter().flatten() {
+            println!("    {problem}");
+            missing.push(problem.clone());
+        }
+        let (Ok(fired), Ok(over)) = (fired, over) else { continue };
         note(scene.run, act.what, alert, &fired, over.as_ref());
         if alert.name == "PaymentProcessorDown" {
             let slowest = fired.ntfy.max(fired.goalert.unwrap_or_default());
@@ -132,35 +141,36 @@ fn play(scene: &mut Scene<'_, '_>, act: &Act) {
         }
     }
     scene.run.stand.wait_ready();
+    missing
 }
 
 /// Waits until everybody is told who must be.
-fn hear(scene: &Scene<'_, '_>, alert: Alert, over: bool, since: Instant) -> Heard {
+fn hear(scene: &Scene<'_, '_>, alert: Alert, over: bool, since: Instant) -> Result<Heard, String> {
     let sinks = &scene.watched.sinks;
     let limit = if over { RESOLVED_MAX } else { ALERT_MAX };
     let seconds = |at: Instant| at.duration_since(since).as_secs_f64();
     let what = if over { "the end" } else { "word" };
-    let wait = |who: &str, find: &dyn Fn() -> Option<crate::sinks::Told>| {
-        let began = Instant::now();
-        loop {
+    let wait = |who: &str, find: &dyn Fn() -> Option<Told>| {
+        while since.elapsed() < limit {
             if let Some(told) = find() {
-                return told;
+                return Ok(told);
             }
-            assert!(
-                began.elapsed() < limit,
-                "{who} has not heard {what} of {}; firing: {:?}",
-                alert.name,
-                scene.watched.firing()
-            );
             std::thread::sleep(LOOK_EVERY);
         }
+        let firing = scene.watched.firing();
+        Err(format!(
+            "{who} has not heard {what} of {} in {limit:?}; firing: {firing:?}",
+            alert.name
+        ))
     };
-    let goalert = (alert.severity == Severity::Critical)
-        .then(|| wait("GoAlert", &|| sinks.goalert(alert.name, over, since)));
-    let ntfy = wait("ntfy", &|| sinks.ntfy(alert.name, over, since));
+    let goalert = match alert.severity {
+        Severity::Critical => Some(wait("GoAlert", &|| sinks.goalert(alert.name, over, since))?),
+        Severity::Warning => None,
+    };
+    let ntfy = wait("ntfy", &|| sinks.ntfy(alert.name, over, since))?;
     let priority = if over { PRIORITY_RESOLVED } else { alert.severity.priority() };
     assert_eq!(ntfy.priority, priority, "{ntfy:?}");
-    Heard { goalert: goalert.map(|told| seconds(told.at)), ntfy: seconds(ntfy.at), priority }
+    Ok(Heard { goalert: goalert.map(|told| seconds(told.at)), ntfy: seconds(ntfy.at), priority })
 }
 
 fn note(run: &mut Run<'_>, what: &str, alert: &Alert, fired: &Heard, over: Option<&Heard>) {
