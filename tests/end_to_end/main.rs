@@ -8,6 +8,7 @@ mod full;
 mod lifecycle;
 mod mail;
 mod money;
+mod operations;
 mod readme;
 mod runbook;
 mod tamper;

@@ -21,6 +21,7 @@ mod projections;
 mod replay;
 mod restore;
 mod roles;
+mod status;
 mod transport;
 mod up;
 mod verify;
@@ -70,6 +71,8 @@ enum Command {
     Restore(restore::Args),
     /// Recompute every invariant and name the first row that is wrong.
     Verify(verify::Args),
+    /// Say how a running exchange is.
+    Status(status::Args),
     /// Measure the exchange on this machine.
     Bench(bench::Args),
     /// List every setting with its default.
@@ -113,6 +116,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Replay(args) => replay::run(*args).await,
         Command::Restore(args) => restore::run(args).await,
         Command::Verify(args) => verify::run(args).await,
+        Command::Status(args) => status::run(args).await,
         Command::Bench(args) => bench::run(args).await,
         Command::Config => {
             print!("{}", config::reference());

@@ -28,8 +28,8 @@ pub fn start_telemetry(
         config.log_format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
     telemetry::init(format, service, &config.log);
     telemetry::install_panic_hook();
-    let commit = option_env!("KX_COMMIT").unwrap_or("unknown");
-    telemetry::set_labelled(Metric::BuildInfo, &[env!("CARGO_PKG_VERSION"), commit], 1.0);
+    let build = [env!("CARGO_PKG_VERSION"), env!("KX_COMMIT")];
+    telemetry::set_labelled(Metric::BuildInfo, &build, 1.0);
     roles.iter().for_each(|role| telemetry::set_labelled(Metric::Role, &[role], 1.0));
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     telemetry::set(Metric::StartTime, now.as_secs_f64());

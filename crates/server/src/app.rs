@@ -20,6 +20,7 @@ use crate::limits::Limiter;
 use crate::mail::Mailer;
 use crate::mail::delivery::Delivery;
 use crate::market_data::MarketData;
+use crate::operations::Operations;
 use crate::token::{BadToken, Tokens};
 use crate::vault::Vault;
 use crate::ws::Places;
@@ -108,6 +109,7 @@ pub struct Inner {
     pub(crate) later: Arc<Semaphore>,
     pub(crate) exports: Arc<Semaphore>,
     pub(crate) pulse: Pulse,
+    pub(crate) operations: Operations,
     draining: watch::Sender<bool>,
 }
 
@@ -144,6 +146,7 @@ impl App {
             gates: Gates::default(),
             audit: Audit::start(parts.db.clone()),
             pulse: Pulse::default(),
+            operations: Operations::default(),
             draining: watch::Sender::new(false),
             config: parts.config,
             db: parts.db,
@@ -155,6 +158,7 @@ impl App {
         crate::auth::revoked::follow(&app);
         crate::health::feel_pulse(&app);
         crate::sweep::start(&app);
+        crate::operations::start(&app);
         crate::keys::start(&app);
         crate::audit::chain(&app);
         crate::mail::delivery::start(&app);

@@ -22,6 +22,7 @@ pub mod limits;
 pub mod mail;
 pub mod market_data;
 mod openapi;
+mod operations;
 mod orders;
 pub mod problem;
 mod public;
@@ -60,6 +61,7 @@ fn described() -> OpenApiRouter<App> {
         .merge(market_data::routes::routes())
         .merge(health::routes())
         .merge(admin::routes())
+        .merge(operations::described())
 }
 
 /// Returns the API's description.
@@ -76,6 +78,7 @@ pub fn router(app: App) -> Router {
     openapi::allow_keys(&mut openapi);
     routes
         .merge(openapi::pages(&openapi))
+        .merge(operations::pages())
         .merge(ws::routes())
         .fallback(async || Problem::new(Code::NotFound))
         .method_not_allowed_fallback(async || Problem::new(Code::MethodNotAllowed))

@@ -178,10 +178,11 @@ impl Auditor {
     /// [`StoreError`].
     pub async fn tell(&self, results: &Results) -> Result<(), StoreError> {
         let text = "INSERT INTO audit_results VALUES (true, clock_timestamp(), $1, $2, $3, $4, $5, $6)
-            ON CONFLICT (only) DO UPDATE SET looked_at = excluded.looked_at, imbalances = excluded.imbalances,
+            ON CONFLICT (one) DO UPDATE SET looked_at = excluded.looked_at, imbalances = excluded.imbalances,
                 negative_accounts = excluded.negative_accounts,
                 projection_differences = excluded.projection_differences,
-                journal_breaks = excluded.journal_breaks, balances = excluded.balances, rows = excluded.rows";
+                journal_breaks = excluded.journal_breaks, balances = excluded.balances,
+                journal_rows = excluded.journal_rows";
         self.connection
             .execute(
                 text,

@@ -107,7 +107,7 @@ pub async fn overview(db: &Db) -> Result<Overview, StoreError> {
     let parts = client.query(&client.prepare_cached(text).await?, &[]).await?;
     let text = "
         SELECT extract(epoch FROM clock_timestamp() - looked_at)::float8, imbalances, negative_accounts,
-            projection_differences, journal_breaks, balances, rows
+            projection_differences, journal_breaks, balances, journal_rows
         FROM audit_results";
     let audited = client.query_opt(&client.prepare_cached(text).await?, &[]).await?;
     Ok(Overview {

@@ -9,8 +9,8 @@ mod panic;
 
 pub use log::{LogFormat, init, json_time};
 pub use metrics::{
-    Handle, Kind, Metric, Reading, add, add_labelled, count, http_request, observe,
-    observe_labelled, observe_size, quantile, render, set, set_count, set_count_labelled,
+    Buckets, Handle, Kind, Metric, Reading, add, add_labelled, buckets, count, http_request,
+    observe, observe_labelled, observe_size, render, set, set_count, set_count_labelled,
     set_labelled, set_total, total, value, value_labelled,
 };
 pub use panic::install_panic_hook;

@@ -17,7 +17,7 @@ use std::time::Duration;
 use parking_lot::RwLock;
 
 pub use name::{Kind, Metric};
-pub use read::{Reading, count, quantile, total, value, value_labelled};
+pub use read::{Buckets, Reading, buckets, count, total, value, value_labelled};
 pub use render::render;
 use series::Series;
 

@@ -39,6 +39,12 @@ macro_rules! metrics {
             /// Every metric, in the order in which they are rendered.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
+            /// Finds a metric by the name that Prometheus sees.
+            #[must_use]
+            pub fn named(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|metric| metric.name() == name)
+            }
+
             /// Returns the name that Prometheus sees.
             #[must_use]
             pub fn name(self) -> &'static str {
