@@ -88,7 +88,13 @@ impl Breaker {
     fn note(&self, before: State, after: State) {
         if before != after {
             show(self.name, after);
-            tracing::info!(breaker = self.name, state = after.name(), "a circuit breaker changed");
+            let (breaker, state) = (self.name, after.name());
+            match after {
+                State::Open => tracing::warn!(breaker, state, "a circuit breaker opened"),
+                State::Closed | State::HalfOpen => {
+                    tracing::info!(breaker, state, "a circuit breaker changed");
+                }
+            }
         }
     }
 }

@@ -38,7 +38,7 @@ pub(crate) struct Moment {
 
 /// What another exchange's market of the same kind last traded at.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reference {
+pub struct Outside {
     /// The price.
     pub price: Price,
     /// Who says so.
@@ -57,7 +57,7 @@ pub enum Answer {
     /// There are no sources.
     Off,
     /// A price that is fit for use.
-    Available(Reference),
+    Available(Outside),
     /// There are prices, and none of them is believed.
     Suspicious,
     /// There is none.
@@ -247,7 +247,7 @@ impl Board {
             if self.is_contradicted(feed, own, last.price, now) {
                 continue;
             }
-            return Answer::Available(Reference {
+            return Answer::Available(Outside {
                 price: last.price,
                 source: feed.kind.name(),
                 instrument,

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -11,6 +12,9 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use crate::source::Source;
+
+/// How long one address of a host may take, of which it may have several, and some of them dead.
+const ADDRESS_MAX: Duration = Duration::from_secs(3);
 
 /// What a source can be talked to over.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -32,9 +36,22 @@ static CONNECTOR: LazyLock<Option<TlsConnector>> = LazyLock::new(|| {
     Some(TlsConnector::from(Arc::new(config)))
 });
 
+/// Tries one address after the other, none for so long that there is no time left for the next.
+async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
+    let mut last = io::Error::from(io::ErrorKind::NotFound);
+    for address in tokio::net::lookup_host((host, port)).await? {
+        match tokio::time::timeout(ADDRESS_MAX, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => last = error,
+            Err(_) => last = io::Error::from(io::ErrorKind::TimedOut),
+        }
+    }
+    Err(last)
+}
+
 /// Connects. Whoever calls it limits how long that may take.
 pub(crate) async fn dial(source: &Source) -> io::Result<Box<dyn Stream>> {
-    let stream = TcpStream::connect((source.host(), source.port())).await?;
+    let stream = connect(source.host(), source.port()).await?;
     stream.set_nodelay(true)?;
     if !source.is_secure() {
         return Ok(Box::new(stream));

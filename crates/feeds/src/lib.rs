@@ -6,6 +6,8 @@
 mod binance;
 mod board;
 mod dial;
+#[cfg(test)]
+mod fuzz;
 mod kraken;
 mod poll;
 mod price;
@@ -22,7 +24,7 @@ use breaker::{Breaker, State};
 use telemetry::Metric;
 use tokio::task::JoinSet;
 
-pub use board::{Answer, FeedHealth, FeedState, Own, Reference};
+pub use board::{Answer, FeedHealth, FeedState, Outside, Own};
 pub use price::Price;
 pub use source::{InvalidSource, Kind, Source};
 pub use work::Timing;
@@ -140,9 +142,9 @@ fn status(shared: &Shared) -> Status {
     let (mut all, mut any, mut firsts) = (0, 0, 0);
     for market in board.markets() {
         all += 1;
-        if let Answer::Available(reference) = board.answer(market, now) {
+        if let Answer::Available(outside) = board.answer(market, now) {
             any += 1;
-            firsts += usize::from(reference.source == first);
+            firsts += usize::from(outside.source == first);
         }
     }
     match (any, firsts) {

@@ -38,7 +38,7 @@ fn say(board: &mut Board, feed: usize, price: &str, seconds: u64) -> Taken {
 /// Source and price, or the other answer's name.
 fn shown(board: &Board, seconds: u64) -> String {
     match board.answer(MARKET, at(seconds)) {
-        Answer::Available(reference) => format!("{} {}", reference.source, reference.price),
+        Answer::Available(outside) => format!("{} {}", outside.source, outside.price),
         other => format!("{other:?}"),
     }
 }
@@ -176,13 +176,13 @@ proptest! {
             if say(&mut board, feed, &text, now) == Taken::Used {
                 said.push((feed, Price::parse(&text).expect("only prices are used"), now));
             }
-            let Answer::Available(reference) = board.answer(MARKET, at(now)) else { continue };
-            let feed = if reference.source == "binance" { BINANCE } else { KRAKEN };
+            let Answer::Available(outside) = board.answer(MARKET, at(now)) else { continue };
+            let feed = if outside.source == "binance" { BINANCE } else { KRAKEN };
             let newest = |of| said.iter().rev().find(|(feed, ..)| *feed == of).copied();
             let (_, price, second) = newest(feed).expect("somebody said it");
-            prop_assert_eq!(price, reference.price);
+            prop_assert_eq!(price, outside.price);
             prop_assert!(now - second <= STALE.as_secs());
-            prop_assert_eq!(reference.age, Duration::from_secs(now - second));
+            prop_assert_eq!(outside.age, Duration::from_secs(now - second));
             let other = newest(1 - feed).filter(|(.., second)| now - second <= STALE.as_secs());
             let witnesses: Vec<_> = own
                 .iter()

@@ -6,6 +6,7 @@
 mod accounts;
 mod alerting;
 mod beside;
+mod outside;
 mod peers;
 mod protection;
 mod settings;
@@ -106,6 +107,8 @@ pub struct Config {
     pub protection: Protection,
     /// What `up --full` runs beside the exchange.
     pub beside: Beside,
+    /// Which other exchanges are asked for prices.
+    pub price_feeds: feeds::Settings,
     /// Commands between two snapshots.
     pub snapshot_commands: u64,
     /// Commands that one batch takes at most.
@@ -134,6 +137,7 @@ impl Config {
         config.data_key.clone_from(&self.data_key);
         config.public_url.clone_from(&self.public_url);
         config.withdrawal_freeze = self.withdrawal_freeze;
+        config.price_feeds.clone_from(&self.price_feeds);
         config
     }
 
@@ -368,6 +372,7 @@ fn build(
         identity,
         protection: Protection::read(mode, &mut reader),
         beside: Beside::read(&mut reader),
+        price_feeds: outside::price_feeds(&mut reader),
         snapshot_commands: reader
             .read("KX_SNAPSHOT_COMMANDS", "a whole number above 0", positive)
             .unwrap_or(1),

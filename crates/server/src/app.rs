@@ -4,6 +4,8 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use breaker::Breaker;
+use feeds::Feeds;
 use follower::Live;
 use queue::CommandPublisher;
 use store::Db;
@@ -105,6 +107,10 @@ pub struct Inner {
     pub(crate) audit: Audit,
     pub(crate) vault: Vault,
     pub(crate) delivery: Delivery,
+    /// Around the way to people.
+    pub(crate) mail_breaker: Breaker,
+    /// Prices of others, for comparison alone.
+    pub(crate) feeds: Feeds,
     /// Answers that are worked on after they were given, and exports, are few at a time.
     pub(crate) later: Arc<Semaphore>,
     pub(crate) exports: Arc<Semaphore>,
@@ -131,11 +137,15 @@ impl App {
         let signing = std::iter::once(&config.jwt_secret).chain(&config.jwt_secret_previous);
         let vault = Vault::new(config.data_key.iter().chain(signing));
         let passwords = Passwords::new(parts.config.password_cost);
+        let feeds =
+            crate::prices::start(config.price_feeds.clone(), &parts.live, config.simulated_prices);
         let app = Self(Arc::new(Inner {
             tokens,
             passwords,
             vault,
             delivery: Delivery::default(),
+            mail_breaker: crate::mail::delivery::breaker(),
+            feeds,
             later: Arc::new(Semaphore::new(LATER_MAX)),
             exports: Arc::new(Semaphore::new(EXPORTS_MAX)),
             market_data: MarketData::start(&parts.live, &parts.db),

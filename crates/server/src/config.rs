@@ -227,6 +227,8 @@ pub struct ServerConfig {
     pub mode: Mode,
     /// Whether the demo's market maker quotes here around a price that is made up; `/api/v1/public/status` says so.
     pub simulated_prices: bool,
+    /// Which other exchanges are asked for prices to compare ours with; none by default.
+    pub price_feeds: feeds::Settings,
     /// The signing key of access tokens.
     pub jwt_secret: JwtSecret,
     /// The signing key before this one, which is still taken.
@@ -286,6 +288,7 @@ impl ServerConfig {
             listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, Self::PORT)),
             mode: Mode::Development,
             simulated_prices: false,
+            price_feeds: feeds::Settings::default(),
             jwt_secret,
             jwt_secret_previous: None,
             data_key: None,

@@ -16,6 +16,7 @@ use utoipa_axum::routes;
 
 use crate::app::App;
 use crate::edge::BEHIND_MAX;
+use crate::prices::{self, CircuitBreaker, PriceFeeds};
 
 /// How long the database may take to answer.
 const DATABASE_TIME: Duration = Duration::from_secs(2);
@@ -176,6 +177,10 @@ pub(crate) struct Trading {
     halted: Vec<String>,
     /// The markets.
     markets: Vec<TradingMarket>,
+    /// The sources of other exchanges' prices; trading does not depend on them.
+    price_feeds: PriceFeeds,
+    /// The circuit breakers around what is outside.
+    circuit_breakers: Vec<CircuitBreaker>,
 }
 
 /// A market's health.
@@ -231,6 +236,8 @@ async fn trading(State(app): State<App>) -> Response {
         last_trade_age_ms: crate::operations::last_trade_age(&app).map(millis),
         halted: markets.iter().filter(halted).map(|market| market.symbol.clone()).collect(),
         markets,
+        price_feeds: prices::health(&app.feeds),
+        circuit_breakers: prices::breakers(&app.feeds, &app.mail_breaker),
     };
     let status = if operational { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(trading)).into_response()

@@ -24,6 +24,7 @@ pub mod market_data;
 mod openapi;
 mod operations;
 mod orders;
+mod prices;
 pub mod problem;
 mod public;
 mod rates;
@@ -58,6 +59,7 @@ fn described() -> OpenApiRouter<App> {
         .merge(orders::routes())
         .merge(convert::routes())
         .merge(public::routes())
+        .merge(prices::routes())
         .merge(market_data::routes::routes())
         .merge(health::routes())
         .merge(admin::routes())

@@ -34,8 +34,11 @@ pub enum MailError {
     /// It will never be taken: there is no such recipient, or it is no mail.
     #[error("the mail was refused: {0}")]
     Refused(String),
-    /// It may be taken later.
-    #[error("the mail was not taken: {0}")]
+    /// This one may be taken later: the server answers, and takes others.
+    #[error("the mail was not taken now: {0}")]
+    Deferred(String),
+    /// The server cannot be reached, or takes nothing now.
+    #[error("the mail server is away: {0}")]
     Unavailable(String),
 }
 

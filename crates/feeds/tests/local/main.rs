@@ -67,7 +67,7 @@ fn start(binance: &Stub, kraken: &Stub, own: Option<&'static str>) -> Feeds {
 /// Source and price, or the other answer's name.
 fn shown(feeds: &Feeds) -> String {
     match feeds.answer(MARKET) {
-        Answer::Available(reference) => format!("{} {}", reference.source, reference.price),
+        Answer::Available(outside) => format!("{} {}", outside.source, outside.price),
         other => format!("{other:?}"),
     }
 }
@@ -106,9 +106,9 @@ async fn prices_come_from_the_first_source() {
                 .all(|feed| feed.state == FeedState::Up && feed.trouble.is_none())
     })
     .await;
-    let Answer::Available(reference) = feeds.answer(MARKET) else { panic!("it was there") };
-    assert_eq!(reference.instrument, "BTCUSDT");
-    assert!(stubs::now_ms() - reference.heard_ms < 60_000);
+    let Answer::Available(outside) = feeds.answer(MARKET) else { panic!("it was there") };
+    assert_eq!(outside.instrument, "BTCUSDT");
+    assert!(stubs::now_ms() - outside.heard_ms < 60_000);
     assert_eq!(feeds.answer("DOGE/USD"), Answer::NotAvailable, "it was never asked for");
     binance.set(price("60001"));
     until_shown(&feeds, "binance 60001").await;
@@ -230,7 +230,8 @@ async fn a_source_that_hangs_opens_its_breaker_which_tries_and_closes() {
     assert!(text.contains("kx_circuit_breaker_state{breaker=\"price_feed_kraken\"}"), "{text}");
     assert!(text.contains("kx_price_feed_up{feed=\"binance\"}"), "{text}");
     assert!(text.contains("kx_price_feed_age_seconds{feed=\"kraken\"}"), "{text}");
-    (binance.set(price("60000")), kraken.set(price("60010")));
+    binance.set(price("60000"));
+    kraken.set(price("60010"));
     for name in ["price_feed_binance", "price_feed_kraken"] {
         until(&feeds, "it closes", || breaker(&feeds, name) == State::Closed).await;
     }

@@ -60,8 +60,8 @@ async fn the_real_stream_is_read_to_its_last_trade() {
         let (text, price) = moved(message);
         prices.push(feeds::Price::parse(&price).expect("every real price can be read"));
         socket.send(Message::from(text)).await.expect("it listens");
-        if let Answer::Available(reference) = feeds.answer(MARKET) {
-            assert!(prices.contains(&reference.price), "{}", reference.price);
+        if let Answer::Available(outside) = feeds.answer(MARKET) {
+            assert!(prices.contains(&outside.price), "{}", outside.price);
         }
     }
     let wanted = format!("binance {}", prices.last().expect("there are some"));

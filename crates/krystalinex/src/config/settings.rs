@@ -142,6 +142,17 @@ pub const SETTINGS: &[Setting] = &[
         None,
         "`up --full`: a file with the key of GoAlert's integration; GoAlert is not told where it is not set",
     ),
+    setting(
+        "KX_PRICE_FEEDS",
+        Some(""),
+        "other exchanges whose prices are shown beside ours, the preferred one first, such as binance,kraken; \
+         binance=wss://… for another address; nobody is asked where it is not set",
+    ),
+    setting(
+        "KX_PRICE_FEEDS_STALE_SECONDS",
+        Some("30"),
+        "how long such a price is shown after it was heard",
+    ),
     setting("KX_SNAPSHOT_COMMANDS", Some("250000"), "commands between two snapshots of the state"),
     setting("ALERT_RELAY_PORT", Some("8082"), "the alert relay's port"),
     setting(

@@ -74,6 +74,10 @@ fn every_bad_value_is_named_and_no_secret_is_printed() {
         ("KX_CORS_ORIGINS", "example.org"),
         ("KX_SNAPSHOT_COMMANDS", "0"),
         ("KX_BATCH_COMMANDS_MAX", "100000"),
+        ("KX_PRICE_FEEDS", "coingecko"),
+        ("KX_PRICE_FEEDS", "binance,kraken=http://me:hush-hush@host"),
+        ("KX_PRICE_FEEDS", "kraken,kraken"),
+        ("KX_PRICE_FEEDS_STALE_SECONDS", "5"),
         ("KX_DATADIR", "/x"),
         ("KX_COLOUR", "red"),
     ];
@@ -94,6 +98,21 @@ fn every_bad_value_is_named_and_no_secret_is_printed() {
 fn a_typing_error_is_told_what_was_meant() {
     let faults = load(Role::Up, &[("KX_MARKET", "x")]).expect_err("it is unknown");
     assert!(faults[0].contains("did you mean `KX_MARKETS`?"), "{faults:?}");
+}
+
+#[test]
+fn nobody_outside_is_asked_unless_it_is_set() {
+    let config = load(Role::Up, &[]).expect("it needs nothing");
+    assert!(config.price_feeds.sources.is_empty());
+    let set = [("KX_PRICE_FEEDS", "binance, kraken=http://127.0.0.1:8080")];
+    let config = load(Role::Up, &set).expect("they are known");
+    let names: Vec<_> = config.price_feeds.sources.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        names,
+        ["binance=wss://data-stream.binance.vision/", "kraken=http://127.0.0.1:8080/"]
+    );
+    let secret = JwtSecret::new(KEY).expect("it is good");
+    assert_eq!(config.for_server(secret).price_feeds, config.price_feeds);
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! Sends what is in the outbox.
 //!
-//! Invariant: one mail that cannot be sent holds up no other, and none is tried for ever.
+//! Invariant: one mail that cannot be sent holds up no other, and none is tried for ever. A server that is away is not tried
+//! with every mail: the circuit breaker says when, and no mail's tries are used up meanwhile.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use breaker::{Breaker, Rules};
 use store::outbox::{self, Claimed};
 use store::{Db, StoreError};
 use tokio::sync::Notify;
@@ -21,10 +23,27 @@ const SWEEP_EVERY: u32 = 30;
 /// How long nobody else gets a claimed mail: longer than sending takes.
 const LEASE: Duration = Duration::from_secs(120);
 /// Mails that are sent at once.
-const BATCH_MAX: i64 = 8;
+const BATCH_MAX: usize = 8;
+
 /// Tries, in about a day.
 const ATTEMPTS_MAX: i16 = 32;
 const WAIT_MAX: Duration = Duration::from_secs(60 * 60);
+
+/// Makes the breaker around the mail server. It opens when the server is away, never for what it says of one mail; a server
+/// that is slow is waited for, because nobody else waits. A mail waits for it for a minute at most.
+pub(crate) fn breaker() -> Breaker {
+    Breaker::new(
+        "mail",
+        Rules {
+            calls_max: 10,
+            bad_max: 5,
+            slow: Duration::MAX,
+            probes: 2,
+            open: Duration::from_secs(5),
+            open_max: Duration::from_secs(60),
+        },
+    )
+}
 
 /// Tells the sender that something was written.
 #[derive(Clone, Default)]
@@ -71,9 +90,11 @@ async fn sweep(db: &Db) {
 }
 
 /// Sends what is due. Returns how many mails that were.
-async fn deliver(inner: &Inner) -> Result<i64, StoreError> {
-    let claimed = outbox::claim(&inner.db, BATCH_MAX, LEASE, &inner.vault.key_ids()).await?;
-    let count = i64::try_from(claimed.len()).unwrap_or(BATCH_MAX);
+async fn deliver(inner: &Inner) -> Result<usize, StoreError> {
+    let room = inner.mail_breaker.room(BATCH_MAX);
+    let Some(most) = i64::try_from(room).ok().filter(|most| *most > 0) else { return Ok(0) };
+    let claimed = outbox::claim(&inner.db, most, LEASE, &inner.vault.key_ids()).await?;
+    let count = claimed.len();
     let all = claimed.into_iter().map(|claimed| one(inner, claimed));
     for done in futures::future::join_all(all).await {
         // The lease ends, and somebody tries again.
@@ -92,7 +113,16 @@ async fn one(inner: &Inner, claimed: Claimed) -> Result<(), StoreError> {
         tracing::error!(%id, kind, "a mail cannot be read and was set aside");
         return outbox::set_aside(&inner.db, id, "what it says cannot be read").await;
     };
-    match inner.mailer.send(Mail { id, to: recipient, subject, text, html }).await {
+    let permit = match inner.mail_breaker.permit() {
+        Ok(permit) => permit,
+        Err(refused) => return outbox::again(&inner.db, id, refused.retry_in.min(WAIT_MAX)).await,
+    };
+    let sent = inner.mailer.send(Mail { id, to: recipient, subject, text, html }).await;
+    match &sent {
+        Err(MailError::Unavailable(_)) => permit.failed(),
+        Ok(()) | Err(MailError::Refused(_) | MailError::Deferred(_)) => permit.succeeded(),
+    }
+    match sent {
         Ok(()) => outbox::sent(&inner.db, id).await,
         Err(error @ MailError::Refused(_)) => {
             tracing::warn!(%id, kind, "a mail was refused and set aside");

@@ -22,6 +22,8 @@ const SEND_MAX: Duration = Duration::from_secs(30);
 /// Answers that say that there is no such mailbox, now or ever (RFC 5321, 4.2.3; RFC 7504). Others may be our own fault, such
 /// as a wrong password, and end with it.
 const NO_MAILBOX: [u16; 4] = [550, 551, 553, 556];
+/// The answer of a server that closes (RFC 5321, 3.8).
+const CLOSING: u16 = 421;
 
 /// Where mail goes: `smtp://` or `smtps://`, `user:password@` where needed, host, port.
 #[derive(Clone, PartialEq, Eq)]
@@ -191,10 +193,11 @@ impl Mailer for Smtp {
             Ok(Err(error)) => {
                 let code = error.status().map(u16::from);
                 let text = crate::problem::chain(&error);
-                if code.is_some_and(|code| NO_MAILBOX.contains(&code)) {
-                    Err(MailError::Refused(text))
-                } else {
-                    Err(MailError::Unavailable(text))
+                match code {
+                    Some(code) if NO_MAILBOX.contains(&code) => Err(MailError::Refused(text)),
+                    None | Some(CLOSING) => Err(MailError::Unavailable(text)),
+                    // What it says of one mail it need not say of the next.
+                    Some(_) => Err(MailError::Deferred(text)),
                 }
             }
             Err(_) => Err(MailError::Unavailable("it took too long".to_owned())),

@@ -22,6 +22,7 @@ const PUBLIC: &[&str] = &[
     "GET /api/v1/markets/{symbol}/candles",
     "GET /api/v1/markets/{symbol}/ticker",
     "GET /api/v1/markets/{symbol}/trades",
+    "GET /api/v1/public/prices",
     "GET /api/v1/public/status",
     "GET /api/v1/public/trades",
     "GET /health",

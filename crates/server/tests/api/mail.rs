@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -20,15 +21,23 @@ use crate::world::{PASSWORD, World, config};
 pub const CASES: &[Case] = &[
     ("mail_waits_while_its_server_is_away", mail_waits_while_its_server_is_away),
     ("one_mail_holds_up_no_other", one_mail_holds_up_no_other),
+    (
+        "a_mail_server_that_is_away_is_left_alone_and_used_again",
+        a_mail_server_that_is_away_is_left_alone_and_used_again,
+    ),
     ("servers_share_an_outbox_and_send_each_mail_once", servers_share_an_outbox),
     ("the_inbox_shows_what_maildev_would", the_inbox_shows_what_maildev_would),
 ];
 
-/// A mail server that refuses some recipients and is away for others at first.
+/// A mail server that refuses some recipients, does not take others at first, and may be away as a whole.
 #[derive(Default)]
 struct Fickle {
-    /// How often it is still away for a recipient.
+    /// How often it still does not take a recipient.
     away: Mutex<HashMap<String, u32>>,
+    /// Whether it cannot be reached at all.
+    gone: AtomicBool,
+    /// How often it was called.
+    calls: AtomicUsize,
     refused: Mutex<Vec<String>>,
     inbox: Inbox,
 }
@@ -36,12 +45,16 @@ struct Fickle {
 #[async_trait]
 impl Mailer for Fickle {
     async fn send(&self, mail: Mail) -> Result<(), MailError> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        if self.gone.load(Ordering::SeqCst) {
+            return Err(MailError::Unavailable("connection refused".to_owned()));
+        }
         if self.refused.lock().contains(&mail.to) {
             return Err(MailError::Refused("550 no such user".to_owned()));
         }
         if let Some(times) = self.away.lock().get_mut(&mail.to).filter(|times| **times > 0) {
             *times -= 1;
-            return Err(MailError::Unavailable("connection refused".to_owned()));
+            return Err(MailError::Deferred("450 not now".to_owned()));
         }
         self.inbox.send(mail).await
     }
@@ -118,6 +131,34 @@ fn one_mail_holds_up_no_other(world: &World) {
     register(address, "eve@example.com");
     world.wait("the next one is sent", || mails_to(&mailer.inbox, "eve@example.com").pop());
     world.wait("the damaged one is set aside", || (count(world, &db, aside) == 2).then_some(()));
+    stop.cancel();
+}
+
+fn a_mail_server_that_is_away_is_left_alone_and_used_again(world: &World) {
+    let db = world.database("mail_gone");
+    let mailer = Arc::new(Fickle::default());
+    mailer.gone.store(true, Ordering::SeqCst);
+    let stop = world.stop.child_token();
+    let address = serve(world, config(), &db, Arc::<Fickle>::clone(&mailer), &stop);
+    let email = |at: usize| format!("gone-{at}@example.com");
+    (0..20).for_each(|at| register(address, &email(at)));
+    let breaker = || {
+        let trading = http::send(address, "GET", "/api/health/trading", &[], None).expect(200);
+        trading["circuitBreakers"][0].clone()
+    };
+    world.wait("the breaker opens", || {
+        (breaker() == json!({ "name": "mail", "state": "open" })).then_some(())
+    });
+    // Five bad calls open it, and each time that it is open ends, one call tries: not one for every mail.
+    assert!(mailer.calls.load(Ordering::SeqCst) < 20, "{:?}", mailer.calls);
+    let tried = "SELECT max(attempts)::bigint FROM mail_outbox";
+    assert!(count(world, &db, tried) <= 5, "open, it uses up no tries");
+    mailer.gone.store(false, Ordering::SeqCst);
+    world.wait("all are sent in the end", || {
+        (count(world, &db, "SELECT count(*) FROM mail_outbox") == 0).then_some(())
+    });
+    assert_eq!(breaker(), json!({ "name": "mail", "state": "closed" }));
+    (0..20).for_each(|at| assert_eq!(mails_to(&mailer.inbox, &email(at)).len(), 1, "{at}"));
     stop.cancel();
 }
 

@@ -19,6 +19,7 @@ mod market_data;
 mod openapi;
 mod orders;
 mod pending;
+mod prices;
 mod signing;
 mod two_factor;
 mod wallet;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         bad_inputs::CASES,
         edge::CASES,
         market_data::CASES,
+        prices::CASES,
         ws::CASES,
         api_keys::CASES,
         withdrawals::CASES,

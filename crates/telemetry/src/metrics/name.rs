@@ -127,7 +127,7 @@ metrics! {
     PriceFeedAge, Gauge, "kx_price_feed_age_seconds", ["feed"],
         "Time since an outside price feed last gave a price that was fit for use.";
     PriceFeedUp, Gauge, "kx_price_feed_up", ["feed"],
-        "1 while every symbol of an outside price feed has a fresh price that is fit for use.";
+        "1 while an outside price feed gives prices that are fit for use.";
     CircuitBreakerState, Gauge, "kx_circuit_breaker_state", ["breaker"],
         "A circuit breaker: 0 closed, 1 half open, 2 open.";
     CircuitBreakerOpened, Counter, "kx_circuit_breaker_opened_total", ["breaker"],
