@@ -17,19 +17,19 @@ use crate::raw::{self, Maker};
 /// The acts of a bounded run.
 pub(super) const BOUNDED: &[Act] = &[LETTERS, PROCESSOR];
 
-/// All, in an order in which none makes the alerts of a later one: what looks back for minutes comes late.
+/// All, in an order in which none makes an alert of a later one fire before its time: what looks back for minutes comes first.
 pub(super) const ALL: &[Act] = &[
+    SLOW,
+    CUT_OFF,
     PROCESSOR,
     LETTERS,
+    DEPOSED,
     ASIDE,
     TAMPERED,
     SESSIONS,
     NOBODY_DECIDES,
-    MEMORY,
-    DEPOSED,
-    SLOW,
     STUCK,
-    CUT_OFF,
+    MEMORY,
     SERVERS,
     BROKER,
     DATABASE,
@@ -336,8 +336,8 @@ const RESTARTS: Act = Act {
     alerts: &[lasting(critical("ProcessRestarting"))],
     begin: |scene| {
         for _ in 0..3 {
-            scene.run.stand.servers[1].kill();
-            scene.run.stand.servers[1].spawn();
+            scene.run.stand.servers[0].kill();
+            scene.run.stand.servers[0].spawn();
             scene.run.stand.wait_ready();
             // It must be seen between two of its starts.
             std::thread::sleep(Duration::from_secs(8));
