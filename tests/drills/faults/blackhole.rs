@@ -55,7 +55,7 @@ type Setting = (&'static str, fn(u16) -> String);
 const SETTINGS: [Setting; 3] = [
     ("OTEL_EXPORTER_OTLP_ENDPOINT", |port| format!("http://127.0.0.1:{port}")),
     ("KX_PRICE_FEEDS", |port| {
-        format!("binance=http://127.0.0.1:{port},kraken=http://127.0.0.1:{port}")
+        format!("binance=ws://127.0.0.1:{port},kraken=http://127.0.0.1:{port}")
     }),
     ("SMTP_URL", |port| format!("smtp://127.0.0.1:{port}")),
 ];
