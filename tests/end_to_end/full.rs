@@ -176,7 +176,7 @@ fn the_real_parts_run_beside_the_exchange_and_the_runbooks_queries_return_data()
         std::thread::sleep(Duration::from_millis(100));
     }
     let queries = queries_of_the_runbook();
-    assert_eq!(queries.len(), 5, "{queries:?}");
+    assert!(queries.len() >= 5, "{queries:?}");
     for query in &queries {
         full.wait_query(query, |value| value.is_finite() && value >= 0.0);
     }

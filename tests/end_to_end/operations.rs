@@ -2,10 +2,13 @@
 //! what somebody changed by hand while the exchange runs.
 
 use std::io::Write as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use e2e::{Exchange, Http, Trader, market, run, wait_for};
+use serde_json::Value;
 
 /// The auditor looks every ten seconds; a slow machine takes its time.
 const AUDIT_MAX: Duration = Duration::from_secs(120);
@@ -132,6 +135,68 @@ fn the_auditor_finds_what_was_changed_by_hand_while_the_exchange_runs() {
     assert!(status.1.contains("BAD  breaks in the journal"), "{}", status.1);
 }
 
+#[test]
+fn under_load_the_auditor_compares_and_finds_nothing() {
+    let exchange = traded();
+    let psql = exchange.psql();
+    let looked = "SELECT count(*) FROM audit_results WHERE balances > 0 AND journal_rows > 0 AND looked_at > ";
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for (number, mut trader) in
+            [Trader::alice(&exchange), Trader::bob(&exchange)].into_iter().enumerate()
+        {
+            let done = &done;
+            scope.spawn(move || {
+                let mut count = number;
+                while !done.load(Ordering::Relaxed) {
+                    let side = if count.is_multiple_of(2) { "buy" } else { "sell" };
+                    let order = market("BTC/USD", side, "0.0001");
+                    let status = trader.place(&order).expect("it answers").status;
+                    assert!(matches!(status, 201 | 422 | 429), "{status}");
+                    count += 1;
+                }
+            });
+        }
+        // Two looks that began while there was load.
+        for _ in 0..2 {
+            let now = psql.value("SELECT clock_timestamp() + interval '1 s'");
+            wait_for("a look", AUDIT_MAX, || {
+                (psql.value(&format!("{looked} '{now}'")) == "1").then_some(())
+            });
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    let found = "SELECT imbalances + negative_accounts + projection_differences + journal_breaks FROM audit_results";
+    assert_eq!(psql.value(found), "0", "{}", exchange.said());
+    assert!(!exchange.said().contains("SEV1"), "{}", exchange.said());
+}
+
+#[test]
+fn promtool_reads_every_expression_of_the_dashboards() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/grafana/dashboards");
+    let mut rules = "groups:\n- name: dashboards\n  rules:\n".to_owned();
+    let mut count = 0;
+    for entry in std::fs::read_dir(&directory).expect("there are dashboards") {
+        let text = std::fs::read_to_string(entry.expect("it is readable").path()).expect("text");
+        let dashboard: Value = serde_json::from_str(&text).expect("it is JSON");
+        let panels = dashboard["panels"].as_array().expect("it has panels");
+        for target in panels.iter().flat_map(|panel| panel["targets"].as_array()).flatten() {
+            let expression = target["expr"].as_str().expect("it has an expression");
+            let expression =
+                expression.replace("$__rate_interval", "5m").replace("$instance", ".*");
+            rules += &format!("  - record: q{count}\n    expr: {}\n", Value::from(expression));
+            count += 1;
+        }
+    }
+    assert!(count > 50, "only {count} expressions");
+    let file = std::env::temp_dir().join(format!("kx-dashboards-{}.yml", std::process::id()));
+    std::fs::write(&file, rules).expect("the temporary directory is writable");
+    let output = Command::new("promtool").args(["check", "rules"]).arg(&file).output();
+    std::fs::remove_file(&file).expect("it is ours");
+    let output = output.expect("promtool is installed: ./kx test does");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// Runs `krystalinex status` on an exchange: its exit code and what it says.
 fn status(exchange: &Exchange) -> (Option<i32>, String) {
     let port = |http: Http| format!("http://{}", http.address());
@@ -162,10 +227,10 @@ fn the_status_says_that_all_is_well_and_which_commit_runs() {
     }
     let (code, text) = status(&exchange);
     assert_eq!(code, Some(0), "{text}");
-    assert!(
-        value(&mut http, "kx_trade_volume_total{market=\"BTC/USD\"}").is_some_and(|sum| sum > 0.0)
-    );
-    assert!(value(&mut http, "kx_last_trade_age_seconds").is_some(), "there was a trade");
+    wait_for("the volume and the age of the trades", AUDIT_MAX, || {
+        let volume = value(&mut http, "kx_trade_volume_total{market=\"BTC/USD\"}")?;
+        (volume > 0.0 && value(&mut http, "kx_last_trade_age_seconds").is_some()).then_some(())
+    });
     let head = Command::new("git").args(["rev-parse", "HEAD"]).output().expect("git is there");
     if head.status.success() {
         let commit = String::from_utf8_lossy(&head.stdout).trim().to_owned();

@@ -168,6 +168,8 @@ impl Follower {
 
     fn note_database(&mut self, up: bool, reason: &str) {
         telemetry::set(Metric::DatabaseUp, if up { 1.0 } else { 0.0 });
+        // Not only with each row: where none comes, it is what tells.
+        telemetry::set(Metric::FollowerBehind, self.live.behind().as_secs_f64());
         if up != self.database_was_up {
             if up {
                 tracing::info!("the journal can be read again");

@@ -41,11 +41,13 @@ pub(crate) struct Shared {
     pub(crate) feeds: Arc<Feeds>,
     /// Where each part stands that this process writes, in the order of [`Part::ALL`].
     standings: Arc<Mutex<[Option<Sequence>; 3]>>,
+    /// The journal time of each, once a row was written.
+    times: Arc<Mutex<[Option<Time>; 3]>>,
 }
 
 impl Shared {
     pub(crate) fn new(db: Db, live: Arc<Live>, feeds: Arc<Feeds>) -> Self {
-        Self { db, live, feeds, standings: Arc::default() }
+        Self { db, live, feeds, standings: Arc::default(), times: Arc::default() }
     }
 
     /// Notes that this process does not write a part any more. Its worker was told to stop before.
@@ -53,6 +55,24 @@ impl Shared {
         let mut standings = self.standings.lock();
         standings[part as usize] = None;
         self.show(*standings);
+        // Whoever writes it now says how far it is.
+        self.times.lock()[part as usize] = None;
+        telemetry::set_labelled(Metric::ProjectionLag, &[part.name()], 0.0);
+    }
+
+    /// Shows how far each part is behind. Called often, so that one that nobody gets written says so too.
+    pub(crate) fn show_lag(&self) {
+        let (head, now) = self.live.read(|state| (state.sequence(), state.time()));
+        let (standings, times) = (*self.standings.lock(), *self.times.lock());
+        for part in Part::ALL {
+            let (Some(standing), Some(time)) = (standings[part as usize], times[part as usize])
+            else {
+                continue;
+            };
+            let micros = if standing >= head { 0 } else { now.micros_since(time) };
+            let lag = Duration::from_micros(micros).as_secs_f64();
+            telemetry::set_labelled(Metric::ProjectionLag, &[part.name()], lag);
+        }
     }
 
     /// Tells whoever waits for the projections where the slowest part is, if this process writes them all.
@@ -89,6 +109,7 @@ impl Task {
 
     /// Notes the journal time of the last row that was written.
     fn lag(&self, time: Time) {
+        self.shared.times.lock()[self.part as usize] = Some(time);
         let now = self.shared.live.read(engine::State::time);
         let lag = Duration::from_micros(now.micros_since(time)).as_secs_f64();
         telemetry::set_labelled(Metric::ProjectionLag, &[self.part.name()], lag);

@@ -64,6 +64,8 @@ pub async fn audit(db: Db, live: Arc<Live>, stop: CancellationToken) {
             Err(error) => {
                 // What was found stays found; another connection, perhaps another process, looks next.
                 audit.holder = None;
+                // The database may be another one by then.
+                audit.chain = Chain::default();
                 tracing::warn!(reason = %error, "the auditor cannot look now; trying again");
             }
         }

@@ -16,10 +16,13 @@ use tokio::net::{TcpListener, TcpStream};
 
 pub(crate) const TOPIC: &str = "krystalinex-alerts-a1b2c3d4e5f60718";
 
+/// One request: its address, its authorization, its body.
+pub(crate) type Seen = (String, Option<String>, Value);
+
 /// What a receiver has been sent, and what it will answer.
 #[derive(Clone, Default)]
 pub(crate) struct Receiver {
-    seen: Arc<Mutex<Vec<(String, Option<String>, Value)>>>,
+    seen: Arc<Mutex<Vec<Seen>>>,
     answers: Arc<Mutex<VecDeque<StatusCode>>>,
 }
 
@@ -33,7 +36,7 @@ impl Receiver {
         (receiver, url)
     }
 
-    pub(crate) fn seen(&self) -> Vec<(String, Option<String>, Value)> {
+    pub(crate) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().clone()
     }
 }

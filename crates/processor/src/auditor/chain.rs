@@ -39,12 +39,13 @@ impl Chain {
         let (rows, end) = check(auditor, from, last, known.map(|(_, hash)| hash), findings).await?;
         self.newest = end.or(self.newest);
 
-        let walked = self.walked.filter(|(sequence, _)| *sequence < last);
+        let walked = self.walked;
         let from = walked.map_or(first, |(sequence, _)| sequence.next()).max(first);
         let through = Sequence::new(from.get().saturating_add(WALK_MAX - 1)).min(last);
         let before = walked.filter(|(sequence, _)| sequence.next() == from).map(|(_, hash)| hash);
         let (again, end) = check(auditor, from, through, before, findings).await?;
-        self.walked = end;
+        // At the end it begins anew: the journal grows all the time, and what is old must come round again.
+        self.walked = end.filter(|_| through < last);
         Ok(rows + again)
     }
 }
