@@ -14,6 +14,9 @@ use crate::process::{PATIENCE, Process};
 use crate::proxy::Mode;
 use crate::raw::{self, Maker};
 
+/// Who fills the queue at once.
+const PUBLISHERS: usize = 4;
+
 /// The acts of a bounded run.
 pub(super) const BOUNDED: &[Act] = &[LETTERS, PROCESSOR];
 
@@ -286,15 +289,17 @@ const STUCK: Act = Act {
         let account = scene.run.stand.own_users[0].account;
         let market = "SELECT id FROM markets WHERE symbol = 'BTC/USD'";
         let market: u32 = scene.run.stand.psql().value(market).parse().expect("a number");
-        let mut random = e2e::Random::new(scene.run.random.next());
-        let mut management = Management::of(&scene.run.stand.broker);
-        scene.busy.push(Busy::start(move || {
-            // Far from the market, and refused once too many are open: commands all the same.
-            let (id, _) = raw::id(&mut random);
-            let body = maker.place(id, account, market, 6_400_000, 1_000_000);
-            management.publish(ORDERS, &Message::plain(body));
-            std::thread::sleep(Duration::from_millis(10));
-        }));
+        for _ in 0..PUBLISHERS {
+            let (maker, mut random) = (maker.clone(), e2e::Random::new(scene.run.random.next()));
+            let mut management = Management::of(&scene.run.stand.broker);
+            scene.busy.push(Busy::start(move || {
+                // Far from the market, and refused once too many are open: commands all the same.
+                let (id, _) = raw::id(&mut random);
+                let body = maker.place(id, account, market, 6_400_000, 1_000_000);
+                management.publish(ORDERS, &Message::plain(body));
+                std::thread::sleep(Duration::from_millis(10));
+            }));
+        }
     },
     end: |scene| scene.release(),
 };
