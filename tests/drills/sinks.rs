@@ -67,6 +67,12 @@ impl Sinks {
         find(&self.heard.ntfy, alert, resolved, since)
     }
 
+    /// Returns whether the last word to ntfy about an alert was that it fires.
+    pub(crate) fn is_on(&self, alert: &str) -> bool {
+        let told = self.heard.ntfy.lock().expect("no sink panics");
+        told.iter().rev().find(|told| told.alert == alert).is_some_and(|told| !told.resolved)
+    }
+
     /// Returns the names of the alerts that anybody was told of.
     pub(crate) fn names(&self) -> Vec<String> {
         let told = |told: &Mutex<Vec<Told>>| -> Vec<String> {

@@ -5,6 +5,8 @@ mod acts;
 
 use std::time::{Duration, Instant};
 
+use e2e::wait_for;
+
 use crate::drill::Run;
 use crate::load::Plan;
 use crate::sinks::Told;
@@ -116,6 +118,11 @@ struct Heard {
 /// Plays an act; returns what was promised and has not come.
 fn play(scene: &mut Scene<'_, '_>, act: &Act) -> Vec<String> {
     println!("    {}", act.what);
+    // What still is on from an act before would not be told again.
+    wait_for("alerts of acts before to be over", RESOLVED_MAX, || {
+        let on = act.alerts.iter().any(|alert| scene.watched.sinks.is_on(alert.name));
+        (!on).then_some(())
+    });
     let mut missing = Vec::new();
     let began = Instant::now();
     (act.begin)(scene);
@@ -151,9 +158,13 @@ fn hear(scene: &Scene<'_, '_>, alert: Alert, over: bool, since: Instant) -> Resu
     let seconds = |at: Instant| at.duration_since(since).as_secs_f64();
     let what = if over { "the end" } else { "word" };
     let wait = |who: &str, find: &dyn Fn() -> Option<Told>| {
-        while since.elapsed() < limit {
+        // Once at least: an act's alerts are asked for one after the other.
+        loop {
             if let Some(told) = find() {
                 return Ok(told);
+            }
+            if since.elapsed() >= limit {
+                break;
             }
             std::thread::sleep(LOOK_EVERY);
         }
