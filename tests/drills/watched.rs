@@ -39,13 +39,15 @@ impl Watched {
             targets: processes.iter().map(|one| one.address().to_string()).collect(),
             tls: false,
         };
+        let rabbitmq = stand.broker.metrics_port().expect("it serves them");
         let plan = Plan {
             ports: Ports::default(),
             jobs: vec![
                 all("krystalinex-server", &stand.servers),
                 all("krystalinex-payment-processor", &stand.processors),
                 Job::local("krystalinex-alert-relay", relay.port),
-                Job::local("rabbitmq", stand.broker.metrics_port().expect("it serves them")),
+                Job::local("rabbitmq", rabbitmq),
+                Job::local("rabbitmq-alarms", rabbitmq),
             ],
             database: Database {
                 host: "127.0.0.1".to_owned(),
@@ -73,7 +75,7 @@ impl Watched {
 
     /// Waits until Prometheus reaches every process.
     pub(crate) fn wait_all_up(&self, stand: &Stand) {
-        let all = stand.servers.len() + stand.processors.len() + 5;
+        let all = stand.servers.len() + stand.processors.len() + 6;
         wait_for("everything to be watched", PATIENCE, || {
             let up = self.query("up").into_iter().filter(|up| *up > 0.5).count();
             if up < all {

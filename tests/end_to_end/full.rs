@@ -146,7 +146,7 @@ fn the_real_parts_run_beside_the_exchange_and_the_runbooks_queries_return_data()
         let targets = answer.expect(200)["data"]["activeTargets"].clone();
         let all = targets.as_array().expect("a list");
         let up = all.iter().filter(|target| target["health"] == "up").count();
-        (all.len() == 7 && up == 7).then_some(targets)
+        (all.len() == 8 && up == 8).then_some(targets)
     });
     let mut jobs: Vec<&str> = targets
         .as_array()
@@ -163,6 +163,7 @@ fn the_real_parts_run_beside_the_exchange_and_the_runbooks_queries_return_data()
         "postgres",
         "prometheus",
         "rabbitmq",
+        "rabbitmq-alarms",
     ];
     assert_eq!(jobs, expected);
 

@@ -243,6 +243,7 @@ fn plan(config: &Config, database: &DbConfig) -> Plan {
         ours("krystalinex-server", config.port, config.identity.is_some()),
         ours("krystalinex-payment-processor", config.processor_port, false),
         Job::local("rabbitmq", beside.rabbitmq_metrics_port),
+        Job::local("rabbitmq-alarms", beside.rabbitmq_metrics_port),
     ];
     if let Some(relay) = &config.alert_relay {
         jobs.push(Job::local("krystalinex-alert-relay", relay.address.port()));
