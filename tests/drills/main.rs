@@ -17,9 +17,11 @@ mod process;
 mod proxy;
 mod raw;
 mod report;
+mod sinks;
 mod stand;
 mod stream;
 mod user;
+mod watched;
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -4,6 +4,7 @@
 //! its own, on free ports.
 
 mod crash;
+mod full;
 mod fuzz_api;
 mod lifecycle;
 mod mail;

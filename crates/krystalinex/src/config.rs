@@ -5,6 +5,7 @@
 
 mod accounts;
 mod alerting;
+mod beside;
 mod outside;
 mod peers;
 mod protection;
@@ -25,6 +26,7 @@ use store::DbConfig;
 use telemetry::LogFormat;
 
 pub use alerting::AlertRelay;
+pub use beside::Beside;
 pub use protection::Protection;
 pub use settings::SETTINGS;
 use settings::{Setting, find};
@@ -65,7 +67,7 @@ pub struct Config {
     pub port: u16,
     /// The payment processor's port.
     pub processor_port: u16,
-    /// Where the alert relay listens, and to whom it tells what; `None` for the other roles.
+    /// Where the alert relay listens, and to whom it tells what; `None` where there is none.
     pub alert_relay: Option<AlertRelay>,
     /// The development inbox's port, and whether it was asked for.
     pub inbox_port: (u16, bool),
@@ -107,6 +109,8 @@ pub struct Config {
     pub protection: Protection,
     /// What is done with traces.
     pub tracing: Tracing,
+    /// What `up --full` runs beside the exchange.
+    pub beside: Beside,
     /// Which other exchanges are asked for prices.
     pub price_feeds: feeds::Settings,
     /// Commands between two snapshots.
@@ -372,6 +376,7 @@ fn build(
         identity,
         protection: Protection::read(mode, &mut reader),
         tracing: Tracing::read(&mut reader),
+        beside: Beside::read(&mut reader),
         price_feeds: outside::price_feeds(&mut reader),
         snapshot_commands: reader
             .read("KX_SNAPSHOT_COMMANDS", "a whole number above 0", positive)

@@ -178,15 +178,26 @@ pub fn lock_data_dir(directory: &Path) -> anyhow::Result<File> {
 /// The file cannot be read or made, or what is in it is no key.
 pub fn own_jwt_secret(directory: &Path) -> anyhow::Result<JwtSecret> {
     let path = directory.join("jwt-secret");
+    JwtSecret::new(&own_secret(&path)?).with_context(|| {
+        format!("{} is no signing key: remove it, and a new one is made", path.display())
+    })
+}
+
+/// Returns the secret that is kept in a file; makes it the first time, readable by its owner alone.
+///
+/// # Errors
+///
+/// The file cannot be read or made.
+pub fn own_secret(path: &Path) -> anyhow::Result<String> {
     let name = path.display();
     let mut text = String::new();
-    match File::open(&path) {
+    match File::open(path) {
         Ok(mut file) => {
             file.read_to_string(&mut text).with_context(|| format!("cannot read {name}"))?;
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             text = format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>());
-            let file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&path);
+            let file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(path);
             let mut file = file.with_context(|| format!("cannot make {name}"))?;
             file.write_all(text.as_bytes())
                 .and_then(|()| file.sync_all())
@@ -194,8 +205,7 @@ pub fn own_jwt_secret(directory: &Path) -> anyhow::Result<JwtSecret> {
         }
         Err(error) => return Err(error).with_context(|| format!("cannot read {name}")),
     }
-    JwtSecret::new(&text)
-        .with_context(|| format!("{name} is no signing key: remove it, and a new one is made"))
+    Ok(text)
 }
 
 /// Starts the log of a tool, where one is asked for: its output is for people and pipes, and errors are told in words.

@@ -21,9 +21,15 @@ pub struct AlertRelay {
     pub settings: alerts::Settings,
 }
 
-/// Reads it, for the relay alone: the other roles need none of it.
+/// Reads it for the relay, and for `up`, which runs one where it is said whom to tell; the other roles need none of it.
 pub(super) fn read(role: Role, reader: &mut Reader<'_>) -> Option<AlertRelay> {
-    if role != Role::AlertRelay {
+    let said = |name| reader.text(name).is_some();
+    let wanted = match role {
+        Role::AlertRelay => true,
+        Role::Up => said("KX_NTFY_TOPIC") || said("KX_NTFY_TOPIC_FILE"),
+        _ => false,
+    };
+    if !wanted {
         return None;
     }
     let listen = reader.read("KX_ALERT_LISTEN", "an IP address", ip);

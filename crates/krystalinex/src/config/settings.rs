@@ -119,6 +119,29 @@ pub const SETTINGS: &[Setting] = &[
         Some(""),
         "requests of one caller, such as anonymous=100,user=100,orders=2000,attempts=60,money=600; 0: no limit",
     ),
+    setting("KX_AMQP_PORT", Some("5672"), "`up --full`: RabbitMQ's port for AMQP"),
+    setting("KX_RABBITMQ_PORT", Some("15672"), "`up --full`: RabbitMQ's management page"),
+    setting(
+        "KX_RABBITMQ_METRICS_PORT",
+        Some("15692"),
+        "`up --full`: RabbitMQ's metrics, /metrics/per-object",
+    ),
+    secret(
+        "RABBITMQ_PASSWORD",
+        "`up --full`: the password of RabbitMQ's user admin; one is made where it is not set",
+    ),
+    setting("KX_PROMETHEUS_PORT", Some("9090"), "`up --full`: Prometheus"),
+    setting("KX_ALERTMANAGER_PORT", Some("9093"), "`up --full`: Alertmanager"),
+    setting(
+        "KX_POSTGRES_EXPORTER_PORT",
+        Some("9187"),
+        "`up --full`: the exporter of PostgreSQL's figures",
+    ),
+    setting(
+        "KX_GOALERT_KEY_FILE",
+        None,
+        "`up --full`: a file with the key of GoAlert's integration; GoAlert is not told where it is not set",
+    ),
     setting(
         "KX_CONNECTIONS_MAX",
         Some("10240"),
