@@ -1,5 +1,7 @@
 //! The drills, by what they do harm to.
 
+mod alerts;
+mod blackhole;
 mod broker;
 mod checker;
 mod clients;
@@ -127,6 +129,17 @@ pub(crate) const ALL: &[Drill] = &[
         restore::restore,
     ),
     drill("restore-running", "a restore while a payment-processor runs", restore::restore_running),
+    drill(
+        "alerts",
+        "faults until GoAlert and a phone have heard of them, and of their end",
+        alerts::alerts,
+    ),
+    drill("promql", "the p99 by PromQL is that of the users' own clocks", alerts::promql),
+    drill(
+        "blackhole",
+        "collector, price feeds, mail and Prometheus accept connections and never answer",
+        blackhole::blackhole,
+    ),
     drill("disk-full", "the database's disk is full", long::disk_full),
     Drill {
         name: "endurance",

@@ -17,10 +17,12 @@ mod process;
 mod proxy;
 mod raw;
 mod report;
+mod sinks;
 mod stand;
 mod stream;
 mod traces;
 mod user;
+mod watched;
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};

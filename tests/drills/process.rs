@@ -22,6 +22,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 pub(crate) enum Role {
     Server,
     Processor,
+    Relay,
 }
 
 impl Role {
@@ -29,6 +30,7 @@ impl Role {
         match self {
             Self::Server => "server",
             Self::Processor => "payment-processor",
+            Self::Relay => "alert-relay",
         }
     }
 }
@@ -73,6 +75,7 @@ impl Process {
         match role {
             Role::Server => set("PORT", port.to_string()),
             Role::Processor => set("PROCESSOR_PORT", port.to_string()),
+            Role::Relay => set("ALERT_RELAY_PORT", port.to_string()),
         }
         let own = || broker::free_port().expect("there is a free port");
         set("INBOX_PORT", own().to_string());
@@ -99,11 +102,11 @@ impl Process {
 
     /// Sets a variable of its environment for the next start.
     pub(crate) fn set(&mut self, name: &str, value: &str) {
-        self.environment.retain(|(known, _)| known != name);
+        self.unset(name);
         self.environment.push((name.to_owned(), value.to_owned()));
     }
 
-    /// Takes a variable out of its environment.
+    /// Takes a variable out of its environment for the next start.
     pub(crate) fn unset(&mut self, name: &str) {
         self.environment.retain(|(known, _)| known != name);
     }

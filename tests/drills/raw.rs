@@ -2,7 +2,8 @@
 
 use e2e::{Psql, Random};
 use engine::{
-    Action, Command, NewOrder, OrderRef, OrderType, Origin, SelfTradePrevention, Side, TimeInForce,
+    Action, Command, MarketState, NewOrder, OrderRef, OrderType, Origin, SelfTradePrevention, Side,
+    TimeInForce,
 };
 use journal::Message;
 use units::{AccountId, CommandId, MarketId, PriceTicks, QuantityLots, Sequence, Time};
@@ -71,6 +72,13 @@ impl Maker {
             client_order_id: None,
         };
         self.message(id, Action::PlaceOrder(order))
+    }
+
+    /// Makes what halts a market, or opens it again.
+    pub(crate) fn market(&self, id: u128, market: u32, halted: bool) -> Vec<u8> {
+        let market = MarketId::new(market.try_into().expect("there are few markets"));
+        let state = if halted { MarketState::Halted } else { MarketState::Open };
+        self.message(id, Action::SetMarketState { market, state })
     }
 
     /// Makes a cancellation.

@@ -79,7 +79,7 @@ impl Stand {
             .enable_all()
             .build()
             .expect("there is room for a thread");
-        let options = BrokerOptions { management: true, ..BrokerOptions::default() };
+        let options = BrokerOptions { management: true, metrics: true, ..BrokerOptions::default() };
         let at = directory.join("rabbitmq");
         let broker = std::thread::spawn(move || Broker::start(&at, options));
         let connections_max = 100;
@@ -140,6 +140,7 @@ impl Stand {
         let number = match role {
             Role::Server => self.servers.len(),
             Role::Processor => self.processors.len(),
+            Role::Relay => 0,
         };
         let ways = (Proxy::start(self.database_port()), Proxy::start(self.broker.port()));
         let url = self.broker.url_through(ways.1.port());
@@ -285,7 +286,7 @@ impl Stand {
         self.cluster.as_ref().expect("the database runs")
     }
 
-    fn database_port(&self) -> u16 {
+    pub(crate) fn database_port(&self) -> u16 {
         self.cluster().port()
     }
 

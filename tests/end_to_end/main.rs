@@ -4,10 +4,12 @@
 //! its own, on free ports.
 
 mod crash;
+mod full;
 mod fuzz_api;
 mod lifecycle;
 mod mail;
 mod money;
+mod operations;
 mod readme;
 mod runbook;
 mod tamper;

@@ -82,6 +82,8 @@ pub fn clean(command: &mut Command) {
         "JWT_SECRET_PREVIOUS",
         "SMTP_URL",
         "RABBITMQ_URL",
+        "RABBITMQ_PASSWORD",
+        "ALERT_RELAY_PORT",
         "DATABASE_URL",
         "CI",
     ] {

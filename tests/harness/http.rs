@@ -58,6 +58,12 @@ impl Http {
         Self { address, connection: None, token: None, patience: ANSWER_MAX }
     }
 
+    /// Returns the address that it asks.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Sends this bearer token with every request from now on.
     #[must_use]
     pub fn with_token(mut self, token: &str) -> Self {

@@ -5,6 +5,7 @@
 //! however that came, the guard kills what still runs. Neither the machine's own RabbitMQ nor its port mapper is touched:
 //! the node has its own name, cookie, ports, port mapper, password and data.
 
+mod administrator;
 mod guard;
 mod node;
 mod ports;
@@ -13,6 +14,7 @@ mod settings;
 
 use std::path::PathBuf;
 
+pub use guard::Guard;
 pub use node::Broker;
 pub use ports::free_port;
 pub use programs::Programs;
@@ -52,6 +54,12 @@ pub enum BrokerError {
         /// The end of what it said.
         said: String,
     },
+    /// The management API refused something.
+    #[error("RabbitMQ's management API {what}")]
+    Management {
+        /// What is wrong.
+        what: String,
+    },
     /// `rabbitmqctl` failed.
     #[error("rabbitmqctl {arguments} failed: {said}")]
     Control {
@@ -78,11 +86,26 @@ pub struct Identity {
     pub key: PathBuf,
 }
 
+/// Ports of the local host that a node must have; one that is not named is found.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Fixed {
+    /// AMQP.
+    pub amqp: Option<u16>,
+    /// The management API and its page.
+    pub management: Option<u16>,
+    /// The metrics.
+    pub metrics: Option<u16>,
+}
+
 /// How a node is run.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Whether the management API runs, on a port of its own.
     pub management: bool,
+    /// Whether `/metrics` and `/metrics/per-object` are served, on a port of their own.
+    pub metrics: bool,
+    /// The ports that are not left to chance.
+    pub ports: Fixed,
     /// Memory at which the node takes no more messages, in bytes.
     pub memory_bytes_max: u64,
     /// Erlang's scheduler threads.
@@ -97,6 +120,8 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             management: false,
+            metrics: false,
+            ports: Fixed::default(),
             memory_bytes_max: 1024 * 1024 * 1024,
             schedulers: 1,
             throwaway: false,

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::settings::{Settings, USER};
-use crate::{BrokerError, Options, Programs, guard};
+use crate::{BrokerError, Guard, Options, Programs, administrator};
 
 /// How long a start may take: some seconds on a quiet machine, and a noisy one must not fail.
 const START_MAX: Duration = Duration::from_secs(120);
@@ -31,7 +31,7 @@ pub struct Broker {
     programs: Programs,
     node: Option<Child>,
     port_mapper: Child,
-    guard: Child,
+    guard: Guard,
 }
 
 impl Broker {
@@ -43,7 +43,7 @@ impl Broker {
     pub fn start(directory: &Path, options: Options) -> Result<Self, BrokerError> {
         let programs = Programs::find()?;
         let settings = Settings::prepare(directory, options)?;
-        let guard = guard::start(&settings.directory, settings.options.throwaway)?;
+        let guard = Guard::start(&settings.directory, settings.options.throwaway)?;
         // In the foreground and ours: one that Erlang starts by itself would stay behind.
         let port_mapper = settings
             .command(programs.port_mapper())
@@ -54,7 +54,7 @@ impl Broker {
             .spawn()
             .map_err(BrokerError::files("cannot start", programs.port_mapper()))?;
         let mut broker = Self { settings, programs, node: None, port_mapper, guard };
-        broker.note("port_mapper", Some(broker.port_mapper.id()));
+        broker.guard.note("port_mapper", Some(broker.port_mapper.id()));
         broker.start_again()?;
         Ok(broker)
     }
@@ -95,7 +95,7 @@ impl Broker {
             .stderr(errors)
             .spawn()
             .map_err(BrokerError::files("cannot start", &program))?;
-        self.note("node", Some(node.id()));
+        self.guard.note("node", Some(node.id()));
         self.node = Some(node);
         Ok(())
     }
@@ -111,8 +111,9 @@ impl Broker {
             if !self.is_running() {
                 return Err(self.failed("has ended"));
             }
-            let management = self.management_port().is_none_or(|port| connect(port).is_some());
-            if management && greets(self.port()) {
+            let http = [self.management_port(), self.metrics_port()];
+            let answers = http.iter().flatten().all(|port| connect(*port).is_some());
+            if answers && greets(self.port()) {
                 return Ok(());
             }
             std::thread::sleep(LOOK_EVERY);
@@ -127,7 +128,7 @@ impl Broker {
             let _ = node.kill();
             let _ = node.wait();
         }
-        self.note("node", None);
+        self.guard.note("node", None);
     }
 
     /// Stops the node cleanly, or kills it where that takes too long.
@@ -195,6 +196,24 @@ impl Broker {
         Some(format!("amqps://{USER}:{}@localhost:{port}/%2f", self.settings.password))
     }
 
+    /// Returns the port of the metrics on the local host, where they are served.
+    #[must_use]
+    pub fn metrics_port(&self) -> Option<u16> {
+        self.settings.ports.metrics
+    }
+
+    /// Makes a user who may do everything, or gives one that is there this password. Needs the management API.
+    ///
+    /// # Errors
+    ///
+    /// [`BrokerError::Management`].
+    pub fn administrator(&self, name: &str, password: &str) -> Result<(), BrokerError> {
+        let port = self
+            .management_port()
+            .ok_or_else(|| BrokerError::Management { what: "does not run".to_owned() })?;
+        administrator::make(port, (USER, &self.settings.password), (name, password))
+    }
+
     /// Returns the user.
     #[must_use]
     pub fn user(&self) -> &str {
@@ -232,16 +251,6 @@ impl Broker {
     fn failed(&self, what: &'static str) -> BrokerError {
         BrokerError::Node { what, said: self.said() }
     }
-
-    /// Tells the guard what it has to kill.
-    fn note(&self, name: &str, pid: Option<u32>) {
-        let file = self.settings.file(&format!("{name}.pid"));
-        // Where this fails, the guard knows less; dropping still ends it.
-        let _ = match pid {
-            Some(pid) => fs::write(file, format!("{pid}\n")),
-            None => fs::remove_file(file),
-        };
-    }
 }
 
 impl Drop for Broker {
@@ -249,10 +258,7 @@ impl Drop for Broker {
         self.kill();
         let _ = self.port_mapper.kill();
         let _ = self.port_mapper.wait();
-        self.note("port_mapper", None);
-        // Its input ends, and so does it, removing what it was told to remove.
-        drop(self.guard.stdin.take());
-        let _ = self.guard.wait();
+        self.guard.note("port_mapper", None);
     }
 }
 

@@ -25,6 +25,7 @@ pub(crate) struct Ports {
     pub port_mapper: u16,
     pub management: Option<u16>,
     pub tls: Option<u16>,
+    pub metrics: Option<u16>,
 }
 
 /// What a node is made of.
@@ -54,12 +55,14 @@ impl Settings {
         let password = kept(&directory.join("password"), || random() + &random())?;
         // Erlang looks for the cookie in the home directory, and wants it readable for its owner alone.
         kept(&directory.join(".erlang.cookie"), || random() + &random())?;
-        let management = options.management.then(free_port).transpose()?;
+        let fixed = options.ports;
+        let named = |port: Option<u16>| port.map_or_else(free_port, Ok);
         let ports = Ports {
-            amqp: free_port()?,
+            amqp: named(fixed.amqp)?,
             distribution: free_port()?,
             port_mapper: free_port()?,
-            management,
+            management: options.management.then(|| named(fixed.management)).transpose()?,
+            metrics: options.metrics.then(|| named(fixed.metrics)).transpose()?,
             tls: options.identity.is_some().then(free_port).transpose()?,
         };
         let name = format!("{name}@localhost");
@@ -69,7 +72,7 @@ impl Settings {
     }
 
     fn write(&self) -> Result<(), BrokerError> {
-        let Ports { amqp, management, tls, .. } = self.ports;
+        let Ports { amqp, management, metrics, tls, .. } = self.ports;
         let mut lines = vec![
             format!("listeners.tcp.local = 127.0.0.1:{amqp}"),
             format!("default_user = {USER}"),
@@ -81,7 +84,9 @@ impl Settings {
             "log.file.level = info".to_owned(),
             "log.console = false".to_owned(),
         ];
+        let mut plugins = Vec::new();
         if let Some(port) = management {
+            plugins.push("rabbitmq_management");
             lines.push("management.tcp.ip = 127.0.0.1".to_owned());
             lines.push(format!("management.tcp.port = {port}"));
         }
@@ -92,9 +97,13 @@ impl Settings {
             // Clients prove who they are by password.
             lines.push("ssl_options.verify = verify_none".to_owned());
         }
+        if let Some(port) = metrics {
+            plugins.push("rabbitmq_prometheus");
+            lines.push("prometheus.tcp.ip = 127.0.0.1".to_owned());
+            lines.push(format!("prometheus.tcp.port = {port}"));
+        }
         private(&self.file("rabbitmq.conf"), &(lines.join("\n") + "\n"))?;
-        let plugins = if management.is_some() { "[rabbitmq_management].\n" } else { "[].\n" };
-        private(&self.file("enabled_plugins"), plugins)?;
+        private(&self.file("enabled_plugins"), &format!("[{}].\n", plugins.join(",")))?;
         // The machine's own file of this kind would be read in its place.
         private(&self.file("environment.conf"), "")
     }

@@ -11,6 +11,7 @@ mod project;
 mod recover;
 mod share;
 mod snapshot;
+mod volume;
 
 pub use feeds::Feeds;
 pub use follow::Follower;

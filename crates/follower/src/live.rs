@@ -46,8 +46,15 @@ struct Clock {
 
 #[derive(Default)]
 struct Waiters {
-    by_command: HashMap<CommandId, Vec<(u64, oneshot::Sender<Outcome>)>>,
+    by_command: HashMap<CommandId, Vec<Waiting>>,
     last: u64,
+}
+
+/// One who waits for a command's outcome.
+struct Waiting {
+    number: u64,
+    since: Instant,
+    sender: oneshot::Sender<Outcome>,
 }
 
 /// A command's outcome as it was followed.
@@ -144,7 +151,8 @@ impl Live {
         let mut waiters = self.waiters.lock();
         waiters.last += 1;
         let number = waiters.last;
-        waiters.by_command.entry(command).or_default().push((number, sender));
+        let waiting = Waiting { number, since: Instant::now(), sender };
+        waiters.by_command.entry(command).or_default().push(waiting);
         Waiter { live: Arc::clone(self), command, number, receiver }
     }
 
@@ -184,6 +192,13 @@ impl Live {
     /// Returns how many commands are waited for.
     pub fn waiting(&self) -> usize {
         self.waiters.lock().by_command.len()
+    }
+
+    /// Returns how long the one has waited who waits longest for an outcome.
+    pub fn longest_wait(&self) -> Duration {
+        let waiters = self.waiters.lock();
+        let oldest = waiters.by_command.values().flatten().map(|waiting| waiting.since).min();
+        oldest.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// Follows the next batch: changes the state, then tells everybody who waits.
@@ -243,7 +258,9 @@ impl Live {
             if entry.command.origin != engine::Origin::Client {
                 continue;
             }
-            for (_, sender) in waiters.by_command.remove(&entry.command.id).into_iter().flatten() {
+            for Waiting { sender, .. } in
+                waiters.by_command.remove(&entry.command.id).into_iter().flatten()
+            {
                 // A waiter that has just given up is no failure.
                 let applied = Arc::clone(applied);
                 let _ = sender.send(Outcome { applied, index, timing: timing.cloned(), seen });
@@ -311,7 +328,7 @@ impl Drop for Waiter {
         let Some(all) = waiters.by_command.get_mut(&self.command) else {
             return;
         };
-        all.retain(|(number, _)| *number != self.number);
+        all.retain(|waiting| waiting.number != self.number);
         if all.is_empty() {
             waiters.by_command.remove(&self.command);
         }

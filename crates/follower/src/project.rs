@@ -21,6 +21,7 @@ use units::{Sequence, Time};
 use crate::feeds::{Feed, Feeds, Waiting};
 use crate::live::Live;
 use crate::recover::{FollowError, load_snapshot};
+use crate::volume;
 
 /// Batches that one transaction writes at most.
 const BATCHES_AT_ONCE: usize = 1_024;
@@ -41,12 +42,15 @@ pub(crate) struct Shared {
     pub(crate) feeds: Arc<Feeds>,
     /// Where each part stands that this process writes, in the order of [`Part::ALL`].
     standings: Arc<Mutex<[Option<Sequence>; 3]>>,
+    /// The journal time of each, once a row was written.
+    times: Arc<Mutex<[Option<Time>; 3]>>,
     recorder: Arc<Recorder>,
 }
 
 impl Shared {
     pub(crate) fn new(db: Db, live: Arc<Live>, feeds: Arc<Feeds>, recorder: Arc<Recorder>) -> Self {
-        Self { db, live, feeds, standings: Arc::default(), recorder }
+        let (standings, times) = (Arc::default(), Arc::default());
+        Self { db, live, feeds, standings, times, recorder }
     }
 
     /// Notes that this process does not write a part any more. Its worker was told to stop before.
@@ -54,6 +58,24 @@ impl Shared {
         let mut standings = self.standings.lock();
         standings[part as usize] = None;
         self.show(*standings);
+        // Whoever writes it now says how far it is.
+        self.times.lock()[part as usize] = None;
+        telemetry::set_labelled(Metric::ProjectionLag, &[part.name()], 0.0);
+    }
+
+    /// Shows how far each part is behind. Called often, so that one that nobody gets written says so too.
+    pub(crate) fn show_lag(&self) {
+        let (head, now) = self.live.read(|state| (state.sequence(), state.time()));
+        let (standings, times) = (*self.standings.lock(), *self.times.lock());
+        for part in Part::ALL {
+            let (Some(standing), Some(time)) = (standings[part as usize], times[part as usize])
+            else {
+                continue;
+            };
+            let micros = if standing >= head { 0 } else { now.micros_since(time) };
+            let lag = Duration::from_micros(micros).as_secs_f64();
+            telemetry::set_labelled(Metric::ProjectionLag, &[part.name()], lag);
+        }
     }
 
     /// Tells whoever waits for the projections where the slowest part is, if this process writes them all.
@@ -84,16 +106,13 @@ impl Task {
         self.shared.show(*standings);
         drop(standings);
         let labels = [self.part.name()];
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "a gauge is a float, and 2^53 rows are not reached"
-        )]
-        telemetry::set_labelled(Metric::ProjectionSequence, &labels, sequence.get() as f64);
+        telemetry::set_count_labelled(Metric::ProjectionSequence, &labels, sequence.get());
         telemetry::add_labelled(Metric::ProjectionRows, &labels, rows);
     }
 
     /// Notes the journal time of the last row that was written.
     fn lag(&self, time: Time) {
+        self.shared.times.lock()[self.part as usize] = Some(time);
         let now = self.shared.live.read(engine::State::time);
         let lag = Duration::from_micros(now.micros_since(time)).as_secs_f64();
         telemetry::set_labelled(Metric::ProjectionLag, &[self.part.name()], lag);
@@ -192,6 +211,9 @@ impl Worker {
                     let rows = sequence.get().saturating_sub(self.standing.get());
                     self.standing = sequence;
                     self.task.written(sequence, rows);
+                    if self.task.part == Part::MarketData {
+                        volume::count(&self.task.shared.live, batches);
+                    }
                     if let Some(last) = batches.last() {
                         self.task.lag(last.batch.time);
                     }

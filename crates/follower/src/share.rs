@@ -85,6 +85,7 @@ impl Crews {
                 Some(ended) = self.running.join_next_with_id() => self.forget(ended),
                 _ = due.tick() => {}
             }
+            self.shared.show_lag();
             let held = tokio::select! {
                 () = feeds.closed() => return,
                 held = held(&self.shared.db, hold) => held,

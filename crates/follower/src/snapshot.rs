@@ -155,11 +155,7 @@ async fn save(
     }
     let snapshot = writing.await.map_err(|_| FollowError::Snapshot)?;
     writer.finish(&snapshot).await?;
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "a gauge is a float, and 2^53 rows are not reached"
-    )]
-    telemetry::set(Metric::SnapshotSequence, snapshot.sequence.get() as f64);
+    telemetry::set_count(Metric::SnapshotSequence, snapshot.sequence.get());
     store::snapshots::prune(db, KEEP).await?;
     Ok(())
 }

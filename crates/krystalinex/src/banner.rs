@@ -7,7 +7,13 @@ use crate::config::Config;
 use crate::demo::USERS;
 
 /// Prints where everything is.
-pub fn print(config: &Config, cluster: Option<(u16, PathBuf)>, inbox: bool, demo: bool) {
+pub fn print(
+    config: &Config,
+    cluster: Option<(u16, PathBuf)>,
+    beside: &[(&str, String)],
+    inbox: bool,
+    demo: bool,
+) {
     let port = config.port;
     let mut text = String::new();
     let mut line = |name: &str, what: String| {
@@ -43,6 +49,9 @@ pub fn print(config: &Config, cluster: Option<(u16, PathBuf)>, inbox: bool, demo
                 password.display()
             ),
         );
+    }
+    for (name, place) in beside {
+        line(name, place.clone());
     }
     line("data", config.data_dir.display().to_string());
     if demo {

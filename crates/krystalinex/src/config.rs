@@ -4,6 +4,8 @@
 //! no secret is ever part of a message.
 
 mod accounts;
+mod alerting;
+mod beside;
 mod outside;
 mod peers;
 mod protection;
@@ -23,6 +25,8 @@ use server::{JwtSecret, Mode, ServerConfig};
 use store::DbConfig;
 use telemetry::LogFormat;
 
+pub use alerting::AlertRelay;
+pub use beside::Beside;
 pub use protection::Protection;
 pub use settings::SETTINGS;
 use settings::{Setting, find};
@@ -37,6 +41,8 @@ pub enum Role {
     Server,
     /// The payment processor alone.
     PaymentProcessor,
+    /// The alert relay alone.
+    AlertRelay,
     /// A tool that needs the database at most.
     Tool,
 }
@@ -61,6 +67,8 @@ pub struct Config {
     pub port: u16,
     /// The payment processor's port.
     pub processor_port: u16,
+    /// Where the alert relay listens, and to whom it tells what; `None` where there is none.
+    pub alert_relay: Option<AlertRelay>,
     /// The development inbox's port, and whether it was asked for.
     pub inbox_port: (u16, bool),
     /// The signing key; `None`: `up` makes one.
@@ -101,6 +109,8 @@ pub struct Config {
     pub protection: Protection,
     /// What is done with traces.
     pub tracing: Tracing,
+    /// What `up --full` runs beside the exchange.
+    pub beside: Beside,
     /// Which other exchanges are asked for prices.
     pub price_feeds: feeds::Settings,
     /// Commands between two snapshots.
@@ -337,6 +347,7 @@ fn build(
         listen: reader.read("KX_LISTEN", "an IP address", ip).unwrap_or(IpAddr::from([0, 0, 0, 0])),
         port: reader.port("PORT"),
         processor_port: reader.port("PROCESSOR_PORT"),
+        alert_relay: alerting::read(role, &mut reader),
         inbox_port: (reader.port("INBOX_PORT"), reader.is_given("INBOX_PORT")),
         jwt_secret,
         jwt_secret_previous,
@@ -365,6 +376,7 @@ fn build(
         identity,
         protection: Protection::read(mode, &mut reader),
         tracing: Tracing::read(&mut reader),
+        beside: Beside::read(&mut reader),
         price_feeds: outside::price_feeds(&mut reader),
         snapshot_commands: reader
             .read("KX_SNAPSHOT_COMMANDS", "a whole number above 0", positive)
@@ -428,7 +440,9 @@ fn same_ports(config: &Config, role: Role, faults: &mut Vec<String>) {
 /// The signing key: the roles that sign or check must be given a good one; `up` makes its own, but not for real.
 fn jwt_secret(role: Role, mode: Mode, reader: &mut Reader<'_>) -> Option<JwtSecret> {
     let needed = role == Role::Server || (role == Role::Up && mode == Mode::Production);
-    if role == Role::Tool || (role == Role::PaymentProcessor && !reader.is_given("JWT_SECRET")) {
+    if matches!(role, Role::Tool | Role::AlertRelay)
+        || (role == Role::PaymentProcessor && !reader.is_given("JWT_SECRET"))
+    {
         return None;
     }
     if !reader.is_given("JWT_SECRET") {

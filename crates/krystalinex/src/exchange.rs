@@ -148,6 +148,8 @@ impl Exchange {
             settings.snapshot_commands,
             follower_stop.clone(),
         );
+        let audit = processor::audit(db.clone(), Arc::clone(&live), follower_stop.clone());
+        tokio::spawn(audit);
         Ok(Self {
             live,
             publisher: transport.publisher,

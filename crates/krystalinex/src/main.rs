@@ -21,6 +21,7 @@ mod projections;
 mod replay;
 mod restore;
 mod roles;
+mod status;
 mod traces;
 mod transport;
 mod up;
@@ -53,6 +54,8 @@ enum Command {
     Server(roles::Args),
     /// Run the payment processor alone.
     PaymentProcessor(roles::Args),
+    /// Run the relay that hands Alertmanager's alerts to ntfy and Slack.
+    AlertRelay(roles::RelayArgs),
     /// Bring the database's schema up to date.
     Migrate(migrate::Args),
     /// Apply or check a file of assets, markets and limits.
@@ -69,6 +72,8 @@ enum Command {
     Restore(restore::Args),
     /// Recompute every invariant and name the first row that is wrong.
     Verify(verify::Args),
+    /// Say how a running exchange is.
+    Status(status::Args),
     /// Measure the exchange on this machine.
     Bench(bench::Args),
     /// List every setting with its default.
@@ -103,6 +108,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Up(args) => up::run(args).await,
         Command::Server(args) => roles::run(args, config::Role::Server).await,
         Command::PaymentProcessor(args) => roles::run(args, config::Role::PaymentProcessor).await,
+        Command::AlertRelay(args) => roles::run(args.into(), config::Role::AlertRelay).await,
         Command::Migrate(args) => migrate::run(args).await,
         Command::Markets(args) => markets_apply::run(args).await,
         Command::Admin(args) => admin::run(args).await,
@@ -111,6 +117,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Replay(args) => replay::run(*args).await,
         Command::Restore(args) => restore::run(args).await,
         Command::Verify(args) => verify::run(args).await,
+        Command::Status(args) => status::run(args).await,
         Command::Bench(args) => bench::run(args).await,
         Command::Config => {
             print!("{}", config::reference());

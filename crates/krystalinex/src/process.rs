@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, bail};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use server::{JwtSecret, ServerConfig};
+use store::Db;
 use telemetry::{LogFormat, Metric};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -27,8 +28,8 @@ pub fn start_telemetry(
         config.log_format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
     telemetry::init(format, service, &config.log);
     telemetry::install_panic_hook();
-    let commit = option_env!("KX_COMMIT").unwrap_or("unknown");
-    telemetry::set_labelled(Metric::BuildInfo, &[env!("CARGO_PKG_VERSION"), commit], 1.0);
+    let build = [env!("CARGO_PKG_VERSION"), env!("KX_COMMIT")];
+    telemetry::set_labelled(Metric::BuildInfo, &build, 1.0);
     roles.iter().for_each(|role| telemetry::set_labelled(Metric::Role, &[role], 1.0));
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     telemetry::set(Metric::StartTime, now.as_secs_f64());
@@ -72,14 +73,41 @@ pub async fn measure_process() {
     loop {
         interval.tick().await;
         if let Some(bytes) = resident_bytes() {
-            #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
-            telemetry::set(Metric::ResidentBytes, bytes as f64);
+            telemetry::set_count(Metric::ResidentBytes, bytes);
         }
         if let Ok(files) = fs::read_dir("/proc/self/fd") {
-            #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
-            telemetry::set(Metric::OpenFiles, files.count() as f64);
+            telemetry::set_count(Metric::OpenFiles, files.count());
+        }
+        if let Some(files_max) = rustix::process::getrlimit(Resource::Nofile).current {
+            telemetry::set_count(Metric::OpenFilesMax, files_max);
+        }
+        if let Some(micros) = cpu_micros() {
+            telemetry::set_total(Metric::CpuSeconds, micros);
         }
     }
+}
+
+/// Shows every second what the connections of a process' pool do, for as long as the runtime lives.
+pub async fn measure_pool(db: Db) {
+    let mut interval = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        interval.tick().await;
+        let pool = db.pool_use();
+        for (state, count) in [("idle", pool.idle), ("used", pool.used), ("waiting", pool.waiting)]
+        {
+            telemetry::set_count_labelled(Metric::PoolConnections, &[state], count);
+        }
+    }
+}
+
+/// Returns the processor time used, where the system tells, in microseconds.
+fn cpu_micros() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/stat").ok()?;
+    // The name, in parentheses, may have anything in it; behind it, user and system time are the 12th and 13th.
+    let (_, fields) = status.rsplit_once(')')?;
+    let mut fields = fields.split_ascii_whitespace().skip(11);
+    let ticks: u64 = fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
+    Some(ticks.saturating_mul(1_000_000) / rustix::param::clock_ticks_per_second().max(1))
 }
 
 /// Returns the resident memory, where the system tells.
@@ -150,15 +178,26 @@ pub fn lock_data_dir(directory: &Path) -> anyhow::Result<File> {
 /// The file cannot be read or made, or what is in it is no key.
 pub fn own_jwt_secret(directory: &Path) -> anyhow::Result<JwtSecret> {
     let path = directory.join("jwt-secret");
+    JwtSecret::new(&own_secret(&path)?).with_context(|| {
+        format!("{} is no signing key: remove it, and a new one is made", path.display())
+    })
+}
+
+/// Returns the secret that is kept in a file; makes it the first time, readable by its owner alone.
+///
+/// # Errors
+///
+/// The file cannot be read or made.
+pub fn own_secret(path: &Path) -> anyhow::Result<String> {
     let name = path.display();
     let mut text = String::new();
-    match File::open(&path) {
+    match File::open(path) {
         Ok(mut file) => {
             file.read_to_string(&mut text).with_context(|| format!("cannot read {name}"))?;
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             text = format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>());
-            let file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&path);
+            let file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(path);
             let mut file = file.with_context(|| format!("cannot make {name}"))?;
             file.write_all(text.as_bytes())
                 .and_then(|()| file.sync_all())
@@ -166,8 +205,7 @@ pub fn own_jwt_secret(directory: &Path) -> anyhow::Result<JwtSecret> {
         }
         Err(error) => return Err(error).with_context(|| format!("cannot read {name}")),
     }
-    JwtSecret::new(&text)
-        .with_context(|| format!("{name} is no signing key: remove it, and a new one is made"))
+    Ok(text)
 }
 
 /// Starts the log of a tool, where one is asked for: its output is for people and pipes, and errors are told in words.

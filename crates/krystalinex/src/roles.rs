@@ -3,6 +3,7 @@
 //! Between them is RabbitMQ; what they know they know from PostgreSQL. So any number of each can run, and each can be
 //! killed: servers hold nothing, and of the payment processors one decides while the others stand by.
 
+mod alert_relay;
 mod payment_processor;
 mod server_role;
 
@@ -34,6 +35,19 @@ pub struct Args {
     markets: Option<std::path::PathBuf>,
 }
 
+/// Runs the alert relay alone: it needs neither a database nor a broker.
+#[derive(Debug, clap::Args)]
+pub struct RelayArgs {
+    #[command(flatten)]
+    sources: Sources,
+}
+
+impl From<RelayArgs> for Args {
+    fn from(args: RelayArgs) -> Self {
+        Self { sources: args.sources, markets: None }
+    }
+}
+
 /// Runs the role until it is told to stop.
 ///
 /// # Errors
@@ -44,6 +58,7 @@ pub async fn run(args: Args, role: Role) -> anyhow::Result<ExitCode> {
     config.markets = args.markets.or(config.markets);
     let (service, roles): (_, &[&str]) = match role {
         Role::Server => ("kx-server", &["server"]),
+        Role::AlertRelay => ("kx-alert-relay", &["alert-relay"]),
         _ => ("kx-payment-processor", &["payment-processor", "projector"]),
     };
     process::start_telemetry(&config, service, roles, false);
@@ -52,6 +67,7 @@ pub async fn run(args: Args, role: Role) -> anyhow::Result<ExitCode> {
     tokio::spawn(process::measure_process());
     match role {
         Role::Server => server_role::run(config, shutdown).await?,
+        Role::AlertRelay => alert_relay::run(config, shutdown).await?,
         _ => payment_processor::run(config, shutdown).await?,
     }
     tracing::info!("stopped");

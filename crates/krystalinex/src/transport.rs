@@ -107,8 +107,7 @@ async fn measure_queue(queue: InProcessQueue, stop: CancellationToken) {
     let mut interval = tokio::time::interval(Duration::from_secs(1));
     while !stop.is_cancelled() {
         interval.tick().await;
-        #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
-        let depth = queue.depth().unwrap_or(0) as f64;
-        telemetry::set_labelled(Metric::QueueMessages, &[queue::ORDERS], depth);
+        let depth = queue.depth().unwrap_or(0);
+        telemetry::set_count_labelled(Metric::QueueMessages, &[queue::ORDERS], depth);
     }
 }

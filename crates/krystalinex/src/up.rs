@@ -1,5 +1,7 @@
 //! `krystalinex up`: the whole exchange in one process, beside its PostgreSQL.
 
+mod beside;
+
 use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -25,6 +27,7 @@ use crate::markets::{self, Markets};
 use crate::traces::Writer;
 use crate::transport::Transport;
 use crate::{banner, control, process, traces, waiting};
+use beside::Beside;
 
 /// How long the servers may take to end their connections at shutdown.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
@@ -43,6 +46,9 @@ pub struct Args {
     /// Makes no demo, and stops one that was made.
     #[arg(long, overrides_with = "demo")]
     no_demo: bool,
+    /// Runs the real RabbitMQ, Prometheus, Alertmanager and exporters beside the exchange, which then uses that RabbitMQ.
+    #[arg(long)]
+    full: bool,
     /// The file of assets, markets and limits that a new journal is born with.
     #[arg(long, value_name = "FILE", env = "KX_MARKETS")]
     markets: Option<PathBuf>,
@@ -73,7 +79,12 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let shutdown = CancellationToken::new();
     process::catch_signals(shutdown.clone())?;
     tokio::spawn(process::measure_process());
+    let beside = match args.full {
+        true => Some(Beside::begin(&config).await?),
+        false => None,
+    };
     let mut up = Up::new(config, markets, jwt_secret, wants_demo, listeners, shutdown.clone());
+    up.beside = beside;
     let ended = up.serve().await;
     let stopped = up.stop().await;
     ended.and(stopped).map(|()| ExitCode::SUCCESS)
@@ -146,6 +157,7 @@ struct Up {
     servers_stop: CancellationToken,
     servers: Vec<JoinHandle<()>>,
     demo: Option<JoinHandle<()>>,
+    beside: Option<Beside>,
     exchange: Option<Exchange>,
     cluster: Option<Cluster>,
     cluster_starting: Option<JoinHandle<Result<Cluster, ClusterError>>>,
@@ -181,6 +193,7 @@ impl Up {
             servers_stop: CancellationToken::new(),
             servers: Vec::new(),
             demo: None,
+            beside: None,
             exchange: None,
             cluster: None,
             cluster_starting: None,
@@ -199,18 +212,27 @@ impl Up {
         let Some(exchange) = &mut self.exchange else {
             return Ok(());
         };
+        let keep = async {
+            match &mut self.beside {
+                Some(beside) => beside.keep().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             () = shutdown.cancelled() => Ok(()),
             failed = exchange.failed() => Err(failed),
+            () = keep => Ok(()),
         }
     }
 
     async fn start(&mut self) -> anyhow::Result<()> {
         let until_ready = self.serve_waiting()?;
         self.serve_processor();
+        self.serve_relay();
         let Some(db) = self.open_database().await? else {
             return Ok(());
         };
+        tokio::spawn(process::measure_pool(db.clone()));
         let Some(transport) = self.transport().await? else {
             return Ok(());
         };
@@ -230,17 +252,26 @@ impl Up {
         if self.wants_demo {
             self.start_demo(&db, &sender).await?;
         }
+        let database = db.config().clone();
         self.serve_app(db, sender)?;
         // The waiting page goes when the application listens: no connection falls between the two.
         until_ready.cancel();
+        let mut places = Vec::new();
+        if let Some(beside) = &mut self.beside {
+            beside.watch(&self.config, &database).await?;
+            places = beside.places(&self.config);
+        }
         let port = self.cluster.as_ref().map(Cluster::port);
         let password = self.cluster.as_ref().map(Cluster::password_file);
-        banner::print(&self.config, port.zip(password), self.has_inbox, self.wants_demo);
+        banner::print(&self.config, port.zip(password), &places, self.has_inbox, self.wants_demo);
         Ok(())
     }
 
     /// The way between the parts: inside this process, unless there is a broker.
-    async fn transport(&self) -> anyhow::Result<Option<Transport>> {
+    async fn transport(&mut self) -> anyhow::Result<Option<Transport>> {
+        if let Some(beside) = &mut self.beside {
+            self.config.rabbitmq = Some(beside.broker().await?);
+        }
         match &self.config.rabbitmq {
             None => Ok(Some(Transport::in_process(self.servers_stop.clone()))),
             Some(address) => Transport::rabbit(address.clone(), "kx-server", &self.shutdown).await,
@@ -264,6 +295,16 @@ impl Up {
             return;
         };
         let router = processor::health_router(Arc::clone(&self.status));
+        let (config, stop) = (self.server_config.plain(), self.servers_stop.clone());
+        self.servers.push(tokio::spawn(async move {
+            server::serve_router(listener, router, &config, stop.cancelled()).await;
+        }));
+    }
+
+    fn serve_relay(&mut self) {
+        let Some((listener, router)) = self.beside.as_mut().and_then(Beside::take_relay) else {
+            return;
+        };
         let (config, stop) = (self.server_config.plain(), self.servers_stop.clone());
         self.servers.push(tokio::spawn(async move {
             server::serve_router(listener, router, &config, stop.cancelled()).await;
@@ -336,6 +377,9 @@ impl Up {
         if let Some(demo) = self.demo.take() {
             demo.abort();
         }
+        if let Some(beside) = &mut self.beside {
+            beside.stop_watching().await;
+        }
         self.servers_stop.cancel();
         let servers = async {
             for server in &mut self.servers {
@@ -351,6 +395,9 @@ impl Up {
         }
         if let Some(traces) = self.traces.take() {
             traces.stop().await;
+        }
+        if let Some(beside) = &mut self.beside {
+            beside.stop_broker().await;
         }
         if let Some(starting) = self.cluster_starting.take()
             && let Ok(Ok(cluster)) = starting.await

@@ -320,6 +320,19 @@ impl Ledger {
         })
     }
 
+    /// Returns [`Ledger::imbalance`] of the first `assets` assets, in one pass over the accounts. A sum that does not fit is
+    /// the greatest that does: it is as much of a defect.
+    #[must_use]
+    pub fn imbalances(&self, assets: u16) -> Vec<SignedAmount> {
+        let mut sums: Vec<_> = (0..assets).map(|id| self.outside(AssetId::new(id))).collect();
+        for (asset, balance) in self.accounts.iter().flat_map(|account| &account.balances) {
+            if let Some(sum) = sums.get_mut(usize::from(asset.get())) {
+                *sum = sum.saturating_add(balance.total().signed());
+            }
+        }
+        sums
+    }
+
     #[inline]
     fn credit(&mut self, asset: AssetId, payees: &[(AccountIndex, Amount)]) {
         for &(payee, amount) in payees.iter().filter(|(_, amount)| !amount.is_zero()) {

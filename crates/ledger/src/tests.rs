@@ -93,6 +93,7 @@ proptest! {
                 }
             }
             prop_assert_eq!(ledger.imbalance(USD), 0);
+            prop_assert_eq!(ledger.imbalances(1), [ledger.imbalance(USD)]);
             prop_assert_eq!(ledger.outside(USD).unsigned_abs(), inside);
         }
     }

@@ -67,6 +67,19 @@ pub enum ProcessorError {
 }
 
 impl ProcessorError {
+    /// Says what a sequencer that ended so waits for, for whoever asks whether it is ready; the log has the rest.
+    pub(crate) fn waits_for(&self) -> &'static str {
+        match self {
+            Self::Store(_) | Self::Follow(_) | Self::Append(_) | Self::TooOld(_) => {
+                "database: it does not answer, or does not commit"
+            }
+            Self::Queue(_) => "queue: RabbitMQ does not answer",
+            Self::Deposed => "journal: another process has claimed it",
+            Self::DoesNotFollow(_) => "journal: it is not the one that was followed",
+            _ => "sequencer: the log says why",
+        }
+    }
+
     /// Tells whether waiting may help, so that the role goes on in standby.
     pub(crate) fn is_passing(&self) -> bool {
         match self {

@@ -40,6 +40,7 @@ async fn ready(State(status): State<Arc<Status>>) -> Response {
         "role": role(&status),
         "epoch": status.epoch(),
         "sequence": status.sequence().get(),
+        "failing": status.failing(),
     });
     (code, axum::Json(body)).into_response()
 }

@@ -6,6 +6,7 @@
 //! - One row is in flight at a time. While it commits, the next batch is decided, never appended.
 //! - A sequencer that is deposed drops its state: what it decided beyond its last commit has never happened.
 
+mod auditor;
 mod batch;
 mod clock;
 mod error;
@@ -19,6 +20,7 @@ mod status;
 mod takeover;
 mod turns;
 
+pub use auditor::audit;
 pub use batch::{Decide, Decided, EvolvePanicked, OpenBatch};
 pub use error::ProcessorError;
 pub use genesis::Genesis;

@@ -357,6 +357,7 @@ impl<'a> Sequencer<'a> {
         failpoint::pass("after_append");
         telemetry::observe(Metric::AppendDuration, elapsed(begun));
         telemetry::add(Metric::Batches, 1);
+        telemetry::observe_size(Metric::BatchCommands, row.commands);
         self.status.set_committed(row.sequence);
         let timing = self.note_times(&row, times, begun, committed);
         self.fan_out.publish(Told { row: Arc::new(row), timing });
@@ -400,14 +401,8 @@ impl<'a> Sequencer<'a> {
             return Ok(());
         }
         let (commands, bytes) = self.state.dedup_window();
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "a gauge is a float, and 2^53 is not reached"
-        )]
-        {
-            telemetry::set(Metric::DedupCommands, commands as f64);
-            telemetry::set(Metric::DedupBytes, bytes as f64);
-        }
+        telemetry::set_count(Metric::DedupCommands, commands);
+        telemetry::set_count(Metric::DedupBytes, bytes);
         self.open_batch()?;
         Ok(())
     }

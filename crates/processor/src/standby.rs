@@ -53,6 +53,7 @@ pub(crate) async fn wait_to_be_named(
             }
             () = tokio::time::sleep(STANDBY_LOOK) => {
                 // One that cannot read the journal could not take over either.
+                status.set_waits_for("database: the journal cannot be read");
                 status.set_standby(silence.look(db).await);
                 if !named && silence.lasts() >= NUDGE_AFTER && nudged.elapsed() >= NUDGE_AFTER {
                     consumer.nudge().await?;

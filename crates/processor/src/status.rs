@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use telemetry::Metric;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use units::Sequence;
@@ -28,6 +29,8 @@ pub struct Status {
     first: AtomicU64,
     /// Milliseconds after `started` since which an append is in flight; 0: none.
     appending_since: AtomicU64,
+    /// What keeps it from its work while it is neither active nor standing by.
+    waits_for: Mutex<&'static str>,
 }
 
 impl Default for Status {
@@ -41,6 +44,7 @@ impl Default for Status {
             sequence: AtomicU64::new(0),
             first: AtomicU64::new(0),
             appending_since: AtomicU64::new(0),
+            waits_for: Mutex::new("starting: the database and the queue are not reached yet"),
         }
     }
 }
@@ -59,9 +63,31 @@ impl Status {
     /// Tells whether it could do its work now: active, with no append waiting for long, or a standby that is ready to
     /// take over.
     pub fn is_ready(&self) -> bool {
-        let appending = self.appending_since.load(Relaxed);
-        let held_up = appending > 0 && self.now().saturating_sub(appending) > 2_000;
-        (self.is_active() && !held_up) || self.is_standby()
+        (self.is_active() && self.held_up().is_none()) || self.is_standby()
+    }
+
+    /// Returns for how many milliseconds an append has been in flight, where that is long.
+    fn held_up(&self) -> Option<u64> {
+        let since = self.appending_since.load(Relaxed);
+        (since > 0).then(|| self.now().saturating_sub(since)).filter(|millis| *millis > 2_000)
+    }
+
+    /// Says what keeps it from its work, one dependency after the other; nothing where it is ready.
+    pub fn failing(&self) -> Vec<String> {
+        let mut failing = Vec::new();
+        if self.is_stuck() {
+            failing.push("sequencer: its loop stands still".to_owned());
+        }
+        match self.held_up() {
+            Some(millis) if self.is_active() => {
+                failing.push(format!("database: an append has waited for {millis} ms"));
+            }
+            _ if !self.is_active() && !self.is_standby() => {
+                failing.push((*self.waits_for.lock()).to_owned());
+            }
+            _ => {}
+        }
+        failing
     }
 
     /// Tells whether the loop has stood still for so long that only a restart will help.
@@ -118,13 +144,18 @@ impl Status {
         self.standby.store(false, Relaxed);
         self.active.store(true, Relaxed);
         telemetry::set(Metric::SequencerActive, 1.0);
-        telemetry::set(Metric::Epoch, number(epoch));
+        telemetry::set_count(Metric::Epoch, epoch);
     }
 
     /// Notes whether it would take over now if it were named.
     pub(crate) fn set_standby(&self, standby: bool) {
         self.standby.store(standby, Relaxed);
         telemetry::set(Metric::SequencerActive, 0.0);
+    }
+
+    /// Notes what it waits for while it is neither active nor standing by.
+    pub(crate) fn set_waits_for(&self, what: &'static str) {
+        *self.waits_for.lock() = what;
     }
 
     pub(crate) fn set_inactive(&self) {
@@ -136,12 +167,24 @@ impl Status {
 
     pub(crate) fn set_committed(&self, sequence: Sequence) {
         self.sequence.store(sequence.get(), Relaxed);
-        telemetry::set(Metric::JournalSequence, number(sequence.get()));
+        telemetry::set_count(Metric::JournalSequence, sequence.get());
     }
 }
 
-/// A gauge's value.
-#[expect(clippy::cast_precision_loss, reason = "a gauge is a float, and 2^53 is not reached")]
-fn number(value: u64) -> f64 {
-    value as f64
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_ready_says_why() {
+        let status = Status::default();
+        assert!(!status.is_ready());
+        assert_eq!(status.failing(), ["starting: the database and the queue are not reached yet"]);
+        status.set_waits_for("queue: RabbitMQ does not answer");
+        assert_eq!(status.failing(), ["queue: RabbitMQ does not answer"]);
+        status.set_standby(true);
+        assert!(status.is_ready() && status.failing().is_empty());
+        status.set_active(1, Sequence::new(1));
+        assert!(status.is_ready() && status.failing().is_empty());
+    }
 }

@@ -121,6 +121,7 @@ impl Turns {
             self.reported = true;
         }
         let status = &self.parts.status;
+        status.set_waits_for(error.waits_for());
         let replaced = match error {
             ProcessorError::Deposed => true,
             ProcessorError::Queue(_) => standby::is_replaced(&self.parts.db, status).await,

@@ -45,6 +45,8 @@ pub const TABLE: &[(&str, &str, Access)] = &[
     ("GET", "/docs/style.css", Public),
     ("GET", "/docs/script.js", Public),
     ("GET", "/api/v1/openapi.json", Public),
+    ("GET", "/status", Public),
+    ("GET", "/status/style.css", Public),
     ("GET", "/health", Public),
     ("GET", "/ready", Public),
     ("GET", "/metrics", Public),
@@ -117,6 +119,7 @@ pub const TABLE: &[(&str, &str, Access)] = &[
     ("PUT", "/api/v1/wallet/addresses", Session),
     ("DELETE", "/api/v1/wallet/addresses/{id}", Session),
     // The exchange's own people.
+    ("GET", "/api/v1/admin/status", By(Role::Support)),
     ("GET", "/api/v1/admin/users", By(Role::Support)),
     ("GET", "/api/v1/admin/users/{id}", By(Role::Support)),
     ("POST", "/api/v1/admin/users/{id}/lock", By(Role::Operator)),

@@ -23,6 +23,7 @@ use crate::limits::Limiter;
 use crate::mail::Mailer;
 use crate::mail::delivery::Delivery;
 use crate::market_data::MarketData;
+use crate::operations::Operations;
 use crate::token::{BadToken, Tokens};
 use crate::vault::Vault;
 use crate::ws::Places;
@@ -126,6 +127,7 @@ pub struct Inner {
     pub(crate) later: Arc<Semaphore>,
     pub(crate) exports: Arc<Semaphore>,
     pub(crate) pulse: Pulse,
+    pub(crate) operations: Operations,
     pub(crate) recorder: Arc<Recorder>,
     draining: watch::Sender<bool>,
 }
@@ -167,6 +169,7 @@ impl App {
             gates: Gates::default(),
             audit: Audit::start(parts.db.clone()),
             pulse: Pulse::default(),
+            operations: Operations::default(),
             recorder: parts.recorder,
             draining: watch::Sender::new(false),
             config: parts.config,
@@ -180,6 +183,7 @@ impl App {
         crate::health::feel_pulse(&app);
         crate::sweep::start(&app);
         crate::flags::start(&app);
+        crate::operations::start(&app);
         crate::keys::start(&app);
         crate::audit::chain(&app);
         crate::mail::delivery::start(&app);

@@ -21,7 +21,7 @@ use crate::prices::{self, CircuitBreaker, PriceFeeds};
 /// How long the database may take to answer.
 const DATABASE_TIME: Duration = Duration::from_secs(2);
 /// The sequencer ticks every second; this long without a row means that it does not work.
-const SILENCE_MAX: Duration = Duration::from_secs(5);
+pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(5);
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -133,7 +133,7 @@ impl Default for Pulse {
 
 impl Pulse {
     /// Notes the newest row and returns how long it has been so.
-    fn silence(&self, sequence: Sequence) -> Duration {
+    pub(crate) fn silence(&self, sequence: Sequence) -> Duration {
         let mut last = self.last.lock();
         if last.0 != sequence {
             *last = (sequence, Instant::now());
@@ -171,6 +171,8 @@ pub(crate) struct Trading {
     behind_ms: u64,
     /// Commands that wait in the queue, where that is known.
     queue_depth: Option<u64>,
+    /// How long ago the last trade of any market was, in milliseconds, where that is known.
+    last_trade_age_ms: Option<u64>,
     /// Markets that trade nothing.
     halted: Vec<String>,
     /// The markets.
@@ -231,6 +233,7 @@ async fn trading(State(app): State<App>) -> Response {
         silent_ms: millis(silent),
         behind_ms: millis(behind),
         queue_depth: app.publisher.depth(),
+        last_trade_age_ms: crate::operations::last_trade_age(&app).map(millis),
         halted: markets.iter().filter(halted).map(|market| market.symbol.clone()).collect(),
         markets,
         price_feeds: prices::health(&app.feeds),

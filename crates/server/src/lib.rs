@@ -23,6 +23,7 @@ pub mod limits;
 pub mod mail;
 pub mod market_data;
 mod openapi;
+mod operations;
 mod orders;
 mod prices;
 pub mod problem;
@@ -66,6 +67,7 @@ fn described() -> OpenApiRouter<App> {
         .merge(market_data::routes::routes())
         .merge(health::routes())
         .merge(admin::routes())
+        .merge(operations::described())
 }
 
 /// Returns the API's description.
@@ -82,6 +84,7 @@ pub fn router(app: App) -> Router {
     openapi::complete(&mut openapi);
     routes
         .merge(openapi::pages(&openapi))
+        .merge(operations::pages())
         .merge(ws::routes())
         .fallback(async || Problem::new(Code::NotFound))
         .method_not_allowed_fallback(async || Problem::new(Code::MethodNotAllowed))

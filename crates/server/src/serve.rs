@@ -7,6 +7,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use axum::Router;
@@ -15,6 +16,7 @@ use axum::extract::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use telemetry::Metric;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -126,12 +128,13 @@ pub async fn serve_router(
                     closing: closing.subscribe(),
                 };
                 let identity = config.identity.clone();
+                let open = Open::one_more();
                 tokio::spawn(async move {
                     match identity {
                         None => connection.serve(stream).await,
                         Some(identity) => connection.secure(stream, &identity).await,
                     }
-                    drop(place);
+                    drop((place, open));
                 });
             }
             Err(_) => {
@@ -145,6 +148,30 @@ pub async fn serve_router(
     let all = u32::try_from(config.connections_max).unwrap_or(u32::MAX);
     if tokio::time::timeout(config.drain_timeout, places.acquire_many(all)).await.is_err() {
         tracing::warn!("some requests were still under way when the time to drain was over");
+    }
+}
+
+/// Connections of all ports of the process.
+static OPEN: AtomicUsize = AtomicUsize::new(0);
+
+/// Shows how many connections there are: two that change it at once may have shown it in the wrong order.
+pub(crate) fn show_connections() {
+    telemetry::set_count(Metric::HttpConnections, OPEN.load(Relaxed));
+}
+
+/// Counts a connection for as long as it lives.
+struct Open;
+
+impl Open {
+    fn one_more() -> Self {
+        telemetry::set_count(Metric::HttpConnections, OPEN.fetch_add(1, Relaxed) + 1);
+        Self
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        telemetry::set_count(Metric::HttpConnections, OPEN.fetch_sub(1, Relaxed) - 1);
     }
 }
 

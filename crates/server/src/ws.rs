@@ -43,10 +43,7 @@ impl Places {
     /// Says in the metrics how many are taken.
     fn count(&self) {
         let taken = CONNECTIONS_MAX.saturating_sub(self.0.available_permits());
-        telemetry::set(
-            Metric::WebSocketConnections,
-            u32::try_from(taken).unwrap_or(u32::MAX).into(),
-        );
+        telemetry::set_count(Metric::WebSocketConnections, taken);
     }
 }
 

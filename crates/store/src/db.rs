@@ -8,6 +8,7 @@ use std::time::Duration;
 use deadpool_postgres::{
     Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
 };
+use telemetry::Metric;
 use tokio::task::JoinHandle;
 use tokio_postgres::NoTls;
 use tokio_postgres::error::SqlState;
@@ -247,10 +248,12 @@ impl Db {
     ///
     /// [`StoreError::Busy`] when none becomes free in time, and what connecting may say.
     pub async fn get(&self) -> Result<Object, StoreError> {
-        self.pool.get().await.map_err(|error| match error {
-            PoolError::Backend(error) => self.config.connect_error(error),
-            PoolError::Timeout(deadpool_postgres::TimeoutType::Wait) => StoreError::Busy,
-            _ => StoreError::Unreachable { address: self.config.address(), source: None },
+        self.pool.get().await.map_err(|error| {
+            counted(match error {
+                PoolError::Backend(error) => self.config.connect_error(error),
+                PoolError::Timeout(deadpool_postgres::TimeoutType::Wait) => StoreError::Busy,
+                _ => StoreError::Unreachable { address: self.config.address(), source: None },
+            })
         })
     }
 
@@ -260,13 +263,35 @@ impl Db {
     ///
     /// Those of [`DbConfig::connect`].
     pub async fn dedicated(&self) -> Result<Connection, StoreError> {
-        self.config.connect().await
+        self.config.connect().await.map_err(counted)
     }
 
-    /// Returns how many connections the pool has, and how many of them are free.
+    /// Returns what the pool's connections do.
     #[must_use]
-    pub fn pool_status(&self) -> (usize, usize) {
+    pub fn pool_use(&self) -> PoolUse {
         let status = self.pool.status();
-        (status.size, status.available)
+        let used = status.size.saturating_sub(status.available);
+        PoolUse { idle: status.available, used, waiting: status.waiting, max: status.max_size }
     }
+}
+
+/// What the connections of a pool do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolUse {
+    /// Connections that nobody uses.
+    pub idle: usize,
+    /// Connections that somebody uses.
+    pub used: usize,
+    /// Callers that wait for one.
+    pub waiting: usize,
+    /// The most connections there may be.
+    pub max: usize,
+}
+
+/// Counts a connection that was not to be had.
+fn counted(error: StoreError) -> StoreError {
+    if matches!(error, StoreError::Busy) {
+        telemetry::add(Metric::DatabaseRefused, 1);
+    }
+    error
 }

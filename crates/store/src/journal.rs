@@ -37,7 +37,7 @@ const APPEND: &str = "
 const SETTLE: &str = "
     SELECT epoch, (SELECT hash FROM journal WHERE sequence = $1) FROM epoch";
 
-const COLUMNS: &str = "
+pub(crate) const COLUMNS: &str = "
     SELECT sequence, time, incarnation, epoch, format, rules, commands, payload, previous_hash, hash
     FROM journal";
 
@@ -360,7 +360,7 @@ pub async fn database_time(db: &Db) -> Result<Time, StoreError> {
     Ok(Time::from_micros(to_u64(micros)?))
 }
 
-fn decode(row: &SqlRow) -> Result<::journal::Row, StoreError> {
+pub(crate) fn decode(row: &SqlRow) -> Result<::journal::Row, StoreError> {
     let version = |number: i16| {
         u16::try_from(number).map_err(|_| StoreError::Corrupt(format!("no version {number}")))
     };

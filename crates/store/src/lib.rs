@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod audit;
+pub mod auditor;
 pub mod cluster;
 pub mod credentials;
 mod db;
@@ -18,6 +19,7 @@ pub mod market_data;
 pub mod migrate;
 mod notices;
 mod numbers;
+pub mod operations;
 pub mod outbox;
 pub mod outgoing;
 pub mod projections;
@@ -29,6 +31,6 @@ pub mod traces;
 pub mod two_factor;
 pub mod users;
 
-pub use db::{Connection, Db, DbConfig, Secret};
+pub use db::{Connection, Db, DbConfig, PoolUse, Secret};
 pub use error::StoreError;
 pub use numbers::{Numeric, Timestamp};

@@ -9,7 +9,8 @@ mod panic;
 
 pub use log::{LogFormat, init, json_time};
 pub use metrics::{
-    Kind, Metric, add, add_labelled, http_request, observe, observe_labelled, render, set,
-    set_labelled,
+    Buckets, Handle, Kind, Metric, Reading, add, add_labelled, buckets, count, http_request,
+    observe, observe_labelled, observe_size, render, set, set_count, set_count_labelled,
+    set_labelled, set_total, total, value, value_labelled,
 };
 pub use panic::install_panic_hook;

@@ -1,80 +1,60 @@
-//! The registry of metrics and its Prometheus text.
+//! The registry of metrics.
 //!
-//! Counting costs one relaxed atomic addition for a metric without labels, and one look-up more for one with labels.
-//! Nothing is buffered, so memory does not depend on whether anybody scrapes.
+//! Counting costs one relaxed atomic addition for a metric without labels or with a [`Handle`], and one look-up more,
+//! without an allocation, for one whose labels are named each time. Nothing is buffered, so memory does not depend on
+//! whether anybody scrapes.
 
 mod name;
+mod read;
+mod render;
+mod series;
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use parking_lot::RwLock;
 
 pub use name::{Kind, Metric};
+pub use read::{Buckets, Reading, buckets, count, total, value, value_labelled};
+pub use render::render;
+use series::Series;
 
 /// Series that one labelled metric may have; what would exceed it is counted with every label `other`.
 const SERIES_MAX: usize = 1_000;
-
-/// Upper bounds of every histogram's buckets, in microseconds: fine below a second, where the promises are.
-const BUCKETS_MICROS: [u64; 24] = [
-    100, 250, 500, 750, 1_000, 1_500, 2_000, 3_000, 5_000, 7_500, 10_000, 15_000, 20_000, 30_000,
-    50_000, 75_000, 100_000, 200_000, 300_000, 500_000, 1_000_000, 2_000_000, 5_000_000,
-    10_000_000,
-];
-
-/// One series: a plain value, or a histogram.
-struct Series {
-    labels: Vec<String>,
-    /// A counter's count, a gauge's bits, a histogram's sum of nanoseconds.
-    value: AtomicU64,
-    /// Whether it was ever touched: a gauge that nobody has set is not shown.
-    touched: AtomicU64,
-    buckets: Option<Box<[AtomicU64; BUCKETS_MICROS.len() + 1]>>,
-}
-
-impl Series {
-    fn new(kind: Kind, labels: Vec<String>) -> Self {
-        let buckets = matches!(kind, Kind::Histogram)
-            .then(|| Box::new([const { AtomicU64::new(0) }; BUCKETS_MICROS.len() + 1]));
-        Self { labels, value: AtomicU64::new(0), touched: AtomicU64::new(0), buckets }
-    }
-
-    fn observe(&self, duration: Duration) {
-        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        let place = BUCKETS_MICROS.partition_point(|bound| *bound < micros);
-        if let Some(bucket) = self.buckets.as_ref().and_then(|buckets| buckets.get(place)) {
-            bucket.fetch_add(1, Relaxed);
-        }
-        self.value.fetch_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX), Relaxed);
-        self.touched.store(1, Relaxed);
-    }
-
-    fn add(&self, count: u64) {
-        self.value.fetch_add(count, Relaxed);
-        self.touched.store(1, Relaxed);
-    }
-
-    fn set(&self, value: f64) {
-        self.value.store(value.to_bits(), Relaxed);
-        self.touched.store(1, Relaxed);
-    }
-}
 
 /// A metric with all its series.
 struct Family {
     metric: Metric,
     plain: Series,
-    labelled: RwLock<HashMap<String, Arc<Series>>>,
+    labelled: RwLock<Labelled>,
 }
+
+/// The series of a metric with labels, by the hash of their labels, so that none need be joined to look one up.
+#[derive(Default)]
+struct Labelled {
+    by_hash: HashMap<u64, Vec<Arc<Series>>>,
+    count: usize,
+}
+
+impl Labelled {
+    fn find(&self, hash: u64, labels: &[&str]) -> Option<&Arc<Series>> {
+        self.by_hash.get(&hash)?.iter().find(|series| series.labels == *labels)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Arc<Series>> {
+        self.by_hash.values().flatten()
+    }
+}
+
+static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 static REGISTRY: LazyLock<Vec<Family>> = LazyLock::new(|| {
     let family = |metric: &Metric| Family {
         metric: *metric,
         plain: Series::new(metric.kind(), Vec::new()),
-        labelled: RwLock::new(HashMap::new()),
+        labelled: RwLock::default(),
     };
     Metric::ALL.iter().map(family).collect()
 });
@@ -83,7 +63,34 @@ fn family(metric: Metric) -> &'static Family {
     REGISTRY.get(metric as usize).expect("the registry has every metric at its own place")
 }
 
-/// Counts `count` more of a metric without labels.
+/// One series of a metric with labels, looked up once: for what is counted often.
+#[derive(Clone)]
+pub struct Handle(Arc<Series>);
+
+impl Handle {
+    /// Finds or makes the series with these label values, which must come from a bounded set.
+    #[must_use]
+    pub fn new(metric: Metric, labels: &[&str]) -> Self {
+        Self(series(metric, labels))
+    }
+
+    /// Counts `count` more.
+    pub fn add(&self, count: u64) {
+        self.0.add(count);
+    }
+
+    /// Sets a gauge.
+    pub fn set(&self, value: f64) {
+        self.0.set(value);
+    }
+
+    /// Records a duration.
+    pub fn observe(&self, duration: Duration) {
+        self.0.observe(duration);
+    }
+}
+
+/// Counts `count` more of a metric without labels; of a [`Kind::Sum`], that many millionths.
 pub fn add(metric: Metric, count: u64) {
     family(metric).plain.add(count);
 }
@@ -93,24 +100,50 @@ pub fn set(metric: Metric, value: f64) {
     family(metric).plain.set(value);
 }
 
+/// Sets a gauge without labels to a whole number.
+pub fn set_count(metric: Metric, value: impl TryInto<u64>) {
+    set(metric, number(value));
+}
+
+/// Sets what a counter without labels has come to, where somebody else counts; of a [`Kind::Sum`], in millionths.
+pub fn set_total(metric: Metric, total: u64) {
+    family(metric).plain.set_total(total);
+}
+
 /// Records a duration in a histogram without labels.
 pub fn observe(metric: Metric, duration: Duration) {
     family(metric).plain.observe(duration);
 }
 
+/// Records a number of things in a histogram without labels.
+pub fn observe_size(metric: Metric, size: impl TryInto<u64>) {
+    family(metric).plain.observe_size(size.try_into().unwrap_or(u64::MAX));
+}
+
 /// Counts `count` more of a metric with these label values, which must come from a bounded set.
 pub fn add_labelled(metric: Metric, labels: &[&str], count: u64) {
-    series(metric, labels).add(count);
+    with_series(metric, labels, |series| series.add(count));
 }
 
 /// Sets a gauge with these label values.
 pub fn set_labelled(metric: Metric, labels: &[&str], value: f64) {
-    series(metric, labels).set(value);
+    with_series(metric, labels, |series| series.set(value));
 }
 
-/// Records a duration in a histogram with these label values, which must come from a bounded set.
+/// Sets a gauge with these label values to a whole number.
+pub fn set_count_labelled(metric: Metric, labels: &[&str], value: impl TryInto<u64>) {
+    set_labelled(metric, labels, number(value));
+}
+
+/// Records a duration in a histogram with these label values.
 pub fn observe_labelled(metric: Metric, labels: &[&str], duration: Duration) {
-    series(metric, labels).observe(duration);
+    with_series(metric, labels, |series| series.observe(duration));
+}
+
+/// A whole number as a gauge has it. What does not fit is far from anything real.
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float, and 2^53 is not reached")]
+fn number(value: impl TryInto<u64>) -> f64 {
+    value.try_into().unwrap_or(u64::MAX) as f64
 }
 
 /// Counts one answered HTTP request and its duration. `route` is the route's pattern, never the path that was asked
@@ -125,103 +158,34 @@ pub fn http_request(method: &str, route: &str, status: u16, duration: Duration) 
     }
     let status = std::str::from_utf8(&digits).unwrap_or("000");
     add_labelled(Metric::HttpRequests, &[method, route, status], 1);
-    series(Metric::HttpRequestDuration, &[method, route]).observe(duration);
+    observe_labelled(Metric::HttpRequestDuration, &[method, route], duration);
+}
+
+/// Does something to the series of these label values, which is made if there is none.
+fn with_series(metric: Metric, labels: &[&str], act: impl FnOnce(&Series)) {
+    let hash = HASHER.hash_one(labels);
+    if let Some(series) = family(metric).labelled.read().find(hash, labels) {
+        return act(series);
+    }
+    act(&series(metric, labels));
 }
 
 /// Finds or makes the series of these label values.
 fn series(metric: Metric, labels: &[&str]) -> Arc<Series> {
-    let family = family(metric);
     assert_eq!(labels.len(), metric.labels().len(), "a metric gets a value for each of its labels");
-    let key = labels.join("\u{1f}");
-    if let Some(series) = family.labelled.read().get(&key) {
+    let mut all = family(metric).labelled.write();
+    let other = vec!["other"; labels.len()];
+    let known = all.find(HASHER.hash_one(labels), labels).is_some();
+    let labels = if known || all.count < SERIES_MAX { labels } else { &other };
+    let hash = HASHER.hash_one(labels);
+    if let Some(series) = all.find(hash, labels) {
         return Arc::clone(series);
     }
-    let mut all = family.labelled.write();
-    let full = all.len() >= SERIES_MAX && !all.contains_key(&key);
-    let (key, values) = if full {
-        let other = vec!["other"; labels.len()];
-        (other.join("\u{1f}"), other)
-    } else {
-        (key, labels.to_vec())
-    };
-    let make =
-        || Series::new(metric.kind(), values.iter().map(|value| (*value).to_owned()).collect());
-    Arc::clone(all.entry(key).or_insert_with(|| Arc::new(make())))
-}
-
-/// Renders every metric that was ever touched, in Prometheus' text format.
-#[must_use]
-pub fn render() -> String {
-    let mut text = String::with_capacity(16 * 1024);
-    for family in REGISTRY.iter() {
-        let metric = family.metric;
-        let mut all: Vec<Arc<Series>> = family.labelled.read().values().map(Arc::clone).collect();
-        all.sort_by(|a, b| a.labels.cmp(&b.labels));
-        let plain = metric.labels().is_empty()
-            && (family.plain.touched.load(Relaxed) == 1 || matches!(metric.kind(), Kind::Counter));
-        if !plain && all.is_empty() {
-            continue;
-        }
-        let _ = writeln!(text, "# HELP {} {}", metric.name(), metric.help());
-        let _ = writeln!(text, "# TYPE {} {}", metric.name(), metric.kind().name());
-        if plain {
-            render_series(&mut text, metric, &family.plain);
-        }
-        for series in all {
-            render_series(&mut text, metric, &series);
-        }
-    }
-    text
-}
-
-fn render_series(text: &mut String, metric: Metric, series: &Series) {
-    let name = metric.name();
-    let labels = label_text(metric.labels(), &series.labels);
-    match (&series.buckets, metric.kind()) {
-        (Some(buckets), _) => {
-            let mut below = 0;
-            for (place, bucket) in buckets.iter().enumerate() {
-                below += bucket.load(Relaxed);
-                let bound = BUCKETS_MICROS
-                    .get(place)
-                    .map_or_else(|| "+Inf".to_owned(), |micros| seconds(*micros));
-                let comma = if labels.is_empty() { "" } else { "," };
-                let _ = writeln!(text, "{name}_bucket{{{labels}{comma}le=\"{bound}\"}} {below}");
-            }
-            let nanos = series.value.load(Relaxed);
-            let braces = braced(&labels);
-            let (whole, rest) = (nanos / 1_000_000_000, nanos % 1_000_000_000);
-            let _ = writeln!(text, "{name}_sum{braces} {whole}.{rest:09}");
-            let _ = writeln!(text, "{name}_count{braces} {below}");
-        }
-        (None, Kind::Gauge) => {
-            let value = f64::from_bits(series.value.load(Relaxed));
-            let _ = writeln!(text, "{name}{} {value}", braced(&labels));
-        }
-        (None, _) => {
-            let _ = writeln!(text, "{name}{} {}", braced(&labels), series.value.load(Relaxed));
-        }
-    }
-}
-
-fn braced(labels: &str) -> String {
-    if labels.is_empty() { String::new() } else { format!("{{{labels}}}") }
-}
-
-fn label_text(names: &[&str], values: &[String]) -> String {
-    let mut text = String::new();
-    for (name, value) in names.iter().zip(values) {
-        let comma = if text.is_empty() { "" } else { "," };
-        let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-        let _ = write!(text, "{comma}{name}=\"{value}\"");
-    }
-    text
-}
-
-/// Writes microseconds as decimal seconds without trailing zeros.
-fn seconds(micros: u64) -> String {
-    let text = format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000);
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    let values = labels.iter().map(|value| (*value).to_owned()).collect();
+    let series = Arc::new(Series::new(metric.kind(), values));
+    all.by_hash.entry(hash).or_default().push(Arc::clone(&series));
+    all.count += 1;
+    series
 }
 
 #[cfg(test)]
@@ -251,7 +215,7 @@ mod tests {
         for number in 0..SERIES_MAX + 50 {
             add_labelled(Metric::CommandsRejected, &[&format!("code-{number}")], 1);
         }
-        let count = family(Metric::CommandsRejected).labelled.read().len();
+        let count = family(Metric::CommandsRejected).labelled.read().all().count();
         assert!(count <= SERIES_MAX + 1, "{count} series");
         assert!(render().contains("kx_commands_rejected_total{code=\"other\"} "));
     }
@@ -265,10 +229,31 @@ mod tests {
             let total = metric.name().ends_with("_total");
             assert_eq!(
                 total,
-                metric.kind() == Kind::Counter,
+                metric.kind().name() == "counter",
                 "{}: counters end with _total",
                 metric.name()
             );
+        }
+    }
+
+    #[test]
+    fn a_handle_counts_in_the_series_that_its_labels_name() {
+        let handle = Handle::new(Metric::DeadLetters, &["by a handle"]);
+        handle.add(2);
+        add_labelled(Metric::DeadLetters, &["by a handle"], 3);
+        assert!(render().contains("kx_dead_letters_total{reason=\"by a handle\"} 5\n"));
+    }
+
+    #[test]
+    fn a_sum_is_shown_with_its_millionths_and_sizes_with_their_own_bounds() {
+        add_labelled(Metric::TradeVolume, &["TEST/SUM"], 2_000_000);
+        add_labelled(Metric::TradeVolume, &["TEST/SUM"], 45);
+        observe_size(Metric::BatchCommands, 3_u64);
+        observe_size(Metric::BatchCommands, 1_000_000_u64);
+        let text = render();
+        assert!(text.contains("kx_trade_volume_total{market=\"TEST/SUM\"} 2.000045\n"), "{text}");
+        for line in ["bucket{le=\"2\"} 0", "bucket{le=\"4\"} 1", "sum 1000003", "count 2"] {
+            assert!(text.contains(&format!("kx_batch_commands_{line}\n")), "{line}: {text}");
         }
     }
 }

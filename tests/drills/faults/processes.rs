@@ -130,7 +130,7 @@ pub(super) fn rolling_restart(run: &mut Run<'_>) {
                 let at = Instant::now();
                 let processes = match role {
                     Role::Server => &mut run.stand.servers,
-                    Role::Processor => &mut run.stand.processors,
+                    Role::Processor | Role::Relay => &mut run.stand.processors,
                 };
                 let process = &mut processes[number];
                 let (status, took) = process.terminate();

@@ -41,7 +41,8 @@ impl Tree {
     }
 }
 
-fn root() -> PathBuf {
+/// Returns the workspace's root.
+pub(crate) fn root() -> PathBuf {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
     manifest.parent().expect("xtask lies in the workspace").to_path_buf()
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use book::Side;
-use units::{AccountId, Amount, AssetId, CommandId, QuantityLots};
+use units::{AccountId, Amount, AssetId, CommandId, QuantityLots, SignedAmount};
 
 use super::{Market, State};
 
@@ -29,6 +29,12 @@ impl State {
         ensure(self.order_ids.len() == open, || {
             format!("{} orders are found by id, {open} are open", self.order_ids.len())
         })
+    }
+
+    /// Returns for each asset the sum over all accounts, the outside world included. Anything but zero is a defect.
+    #[must_use]
+    pub fn sums(&self) -> Vec<SignedAmount> {
+        self.ledger.imbalances(u16::try_from(self.assets.len()).expect("assets fit 16 bits"))
     }
 
     fn check_ledger(&self, held: &BTreeMap<(AccountId, AssetId), Amount>) -> Result<(), String> {

@@ -119,6 +119,29 @@ pub const SETTINGS: &[Setting] = &[
         Some(""),
         "requests of one caller, such as anonymous=100,user=100,orders=2000,attempts=60,money=600; 0: no limit",
     ),
+    setting("KX_AMQP_PORT", Some("5672"), "`up --full`: RabbitMQ's port for AMQP"),
+    setting("KX_RABBITMQ_PORT", Some("15672"), "`up --full`: RabbitMQ's management page"),
+    setting(
+        "KX_RABBITMQ_METRICS_PORT",
+        Some("15692"),
+        "`up --full`: RabbitMQ's metrics, /metrics/per-object",
+    ),
+    secret(
+        "RABBITMQ_PASSWORD",
+        "`up --full`: the password of RabbitMQ's user admin; one is made where it is not set",
+    ),
+    setting("KX_PROMETHEUS_PORT", Some("9090"), "`up --full`: Prometheus"),
+    setting("KX_ALERTMANAGER_PORT", Some("9093"), "`up --full`: Alertmanager"),
+    setting(
+        "KX_POSTGRES_EXPORTER_PORT",
+        Some("9187"),
+        "`up --full`: the exporter of PostgreSQL's figures",
+    ),
+    setting(
+        "KX_GOALERT_KEY_FILE",
+        None,
+        "`up --full`: a file with the key of GoAlert's integration; GoAlert is not told where it is not set",
+    ),
     setting(
         "KX_CONNECTIONS_MAX",
         Some("10240"),
@@ -167,6 +190,36 @@ pub const SETTINGS: &[Setting] = &[
         "how long such a price is shown after it was heard",
     ),
     setting("KX_SNAPSHOT_COMMANDS", Some("250000"), "commands between two snapshots of the state"),
+    setting("ALERT_RELAY_PORT", Some("8082"), "the alert relay's port"),
+    setting(
+        "KX_ALERT_LISTEN",
+        Some("127.0.0.1"),
+        "the address that the alert relay listens on: whoever reaches it can ring the phones",
+    ),
+    setting(
+        "KX_NTFY_URL",
+        Some("https://ntfy.sh"),
+        "the ntfy server that the alert relay sends to",
+    ),
+    secret(
+        "KX_NTFY_TOPIC",
+        "the alert relay's topic, which is a password; scripts/new-ntfy-topic makes one",
+    ),
+    setting(
+        "KX_NTFY_TOPIC_FILE",
+        None,
+        "a file, readable by its owner alone, with the topic in it",
+    ),
+    setting(
+        "KX_NTFY_TOKEN_FILE",
+        None,
+        "a file, readable by its owner alone, with ntfy's access token, where its server wants one",
+    ),
+    setting(
+        "KX_ALERT_SLACK_URL_FILE",
+        None,
+        "a file, readable by its owner alone, with Slack's incoming webhook: alerts go there, too",
+    ),
     setting("KX_BATCH_COMMANDS_MAX", Some("512"), "commands that one journal row takes at most"),
 ];
 

@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use super::{drained, open, serve};
 use crate::config::Config;
 use crate::exchange::{Exchange, Settings};
-use crate::markets;
 use crate::traces::{self, Writer};
+use crate::{markets, process};
 
 /// Runs it until `shutdown`.
 ///
@@ -46,6 +46,7 @@ async fn process(
     let Some((db, transport)) = opened? else {
         return Ok(());
     };
+    tokio::spawn(process::measure_pool(db.clone()));
     let recorder = traces::recorder(config);
     let settings = Settings::new(config, markets, &recorder);
     let traces = Writer::start(config, &db, recorder, &settings.owner);

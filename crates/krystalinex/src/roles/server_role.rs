@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::{drained, open, serve};
 use crate::config::Config;
 use crate::exchange::host_name;
+use crate::process;
 use crate::traces::{self, Writer};
 use crate::transport::Transport;
 use crate::waiting;
@@ -43,6 +44,7 @@ pub(super) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::
         drained(serving).await;
         return Ok(());
     };
+    tokio::spawn(process::measure_pool(db.clone()));
     let Some((live, following)) = follow(&db, &transport, &stop, &shutdown).await? else {
         stop.cancel();
         drained(serving).await;

@@ -28,6 +28,9 @@ fn roles_open_the_doors_that_they_say(world: &World) {
     let id = world.id_of(&user);
     support.get(&format!("{ADMIN}/users/{id}")).expect(200);
     support.get(&format!("{ADMIN}/audit")).expect(200);
+    let status = support.get(&format!("{ADMIN}/status")).expect(200);
+    assert!(status["status"].is_string() && status["sections"].is_array(), "{status}");
+    assert_eq!(user.get(&format!("{ADMIN}/status")).problem(403), "role_missing");
     let lock = format!("{ADMIN}/users/{id}/lock");
     assert_eq!(support.send("POST", &lock, &[], None).problem(403), "role_missing");
     let role = format!("{ADMIN}/users/{id}/role");

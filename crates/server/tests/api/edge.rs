@@ -46,6 +46,11 @@ fn health_says_alive_ready_and_trading(world: &World) {
     let trading = world.get("/api/health/trading").expect(200);
     assert_eq!((&trading["operational"], &trading["halted"]), (&json!(true), &json!([])));
     assert_eq!(trading["markets"][0]["symbol"], "BTC/USD");
+    let page = world.get("/status");
+    let policy = page.header("content-security-policy").expect("the page has a policy");
+    assert!(policy.starts_with("default-src 'none'; style-src 'self';"), "{policy}");
+    assert!(page.status == 200 && page.text().contains("BTC/USD"), "{}", page.text());
+    assert_eq!(world.get("/status/style.css").status, 200);
     let metrics = world.get("/metrics");
     assert!(metrics.text().contains("http_request_duration_seconds_bucket"), "{}", metrics.text());
     for path in 0..50 {

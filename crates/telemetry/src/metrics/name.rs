@@ -5,10 +5,14 @@
 pub enum Kind {
     /// Only ever rises.
     Counter,
+    /// A counter of parts of a whole, kept in millionths.
+    Sum,
     /// Rises and falls.
     Gauge,
     /// Durations, by buckets.
     Histogram,
+    /// Numbers of things, by buckets.
+    Sizes,
 }
 
 impl Kind {
@@ -16,9 +20,9 @@ impl Kind {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Self::Counter => "counter",
+            Self::Counter | Self::Sum => "counter",
             Self::Gauge => "gauge",
-            Self::Histogram => "histogram",
+            Self::Histogram | Self::Sizes => "histogram",
         }
     }
 }
@@ -34,6 +38,12 @@ macro_rules! metrics {
         impl Metric {
             /// Every metric, in the order in which they are rendered.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// Finds a metric by the name that Prometheus sees.
+            #[must_use]
+            pub fn named(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|metric| metric.name() == name)
+            }
 
             /// Returns the name that Prometheus sees.
             #[must_use]
@@ -112,6 +122,8 @@ metrics! {
         "Time from being named by the queue to deciding, at this process' last takeover.";
     FollowerRestarts, Counter, "kx_follower_reloads_total", [], "Times the followed state was loaded anew.";
     DatabaseUp, Gauge, "kx_database_up", [], "1 while PostgreSQL answers this process.";
+    AlertNotifications, Counter, "kx_alert_notifications_total", ["receiver", "outcome"],
+        "Notices of alerts handed on by the relay, by whom they were for and what came of it.";
     PriceFeedAge, Gauge, "kx_price_feed_age_seconds", ["feed"],
         "Time since an outside price feed last gave a price that was fit for use.";
     PriceFeedUp, Gauge, "kx_price_feed_up", ["feed"],
@@ -130,5 +142,31 @@ metrics! {
         "Traces that were not kept or not exported: no room, or the store or the collector failed.";
     TraceExportFailures, Counter, "kx_trace_export_failures_total", [], "Exports that the collector did not take.";
     Role, Gauge, "kx_role", ["role"], "1 for each role that this process has.";
+    CommandOldestWaiting, Gauge, "kx_command_oldest_waiting_seconds", [],
+        "Age of the oldest command that this server has published and whose outcome it does not know.";
+    PendingCommands, Gauge, "kx_pending_commands", [], "Commands answered with 202 and not decided yet.";
+    BatchCommands, Sizes, "kx_batch_commands", [], "Commands in a journal row, internal ones included.";
+    TradeVolume, Sum, "kx_trade_volume_total", ["market"], "Traded notional, in units of the quote asset.";
+    MarketHalted, Gauge, "kx_market_halted", ["market"], "1 while a market is halted.";
+    LastTradeAge, Gauge, "kx_last_trade_age_seconds", [], "Age of the newest trade of any market.";
+    HttpConnections, Gauge, "kx_http_connections", [], "Open connections to the HTTP port.";
+    PoolConnections, Gauge, "kx_database_pool_connections", ["state"],
+        "Connections of this process' pool to PostgreSQL by state, and who waits for one.";
+    DatabaseRefused, Counter, "kx_database_connections_refused_total", [],
+        "Times no connection to PostgreSQL was to be had: the pool or the server had none free.";
+    MailWaiting, Gauge, "kx_mail_waiting", [], "Letters that have not been handed to the mail server yet.";
+    LedgerImbalance, Gauge, "kx_ledger_imbalance", ["asset"],
+        "Sum over all accounts, the outside world included, in ledger units: anything but 0 is a defect.";
+    NegativeAccounts, Gauge, "kx_negative_accounts", [],
+        "Balances below zero, the outside world's apart: anything but 0 is a defect.";
+    ProjectionDifferences, Gauge, "kx_projection_differences", [],
+        "Projected balances that differ from the journal's: anything but 0 is a defect.";
+    JournalBreaks, Gauge, "kx_journal_breaks", [],
+        "Places where the journal's chain of hashes is broken: anything but 0 is a defect.";
+    AuditSucceeded, Gauge, "kx_audit_last_success_timestamp_seconds", [],
+        "When the auditor last looked at everything, in seconds since 1970, whatever it found.";
+    AuditDuration, Histogram, "kx_audit_duration_seconds", [], "Time of one look of the auditor at everything.";
+    CpuSeconds, Sum, "process_cpu_seconds_total", [], "Processor time used, of user and system.";
+    OpenFilesMax, Gauge, "process_max_fds", [], "File descriptors that may be open.";
     BuildInfo, Gauge, "build_info", ["version", "commit"], "1, with what was built.";
 }
