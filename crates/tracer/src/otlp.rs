@@ -276,11 +276,12 @@ mod tests {
 
     #[test]
     fn a_span_comes_in_as_it_went_out_in_both_forms() {
-        let sent = to_proto(&[span()], "here");
+        let span = span();
+        let sent = to_proto(std::slice::from_ref(&span), "here");
         let decoded = ExportTraceServiceRequest::decode(sent.encode_to_vec().as_slice()).unwrap();
-        assert_eq!(from_proto(decoded), (vec![span()], 0));
+        assert_eq!(from_proto(decoded), (vec![span.clone()], 0));
         let json = serde_json::to_vec(&sent).unwrap();
-        assert_eq!(from_proto(serde_json::from_slice(&json).unwrap()), (vec![span()], 0));
+        assert_eq!(from_proto(serde_json::from_slice(&json).unwrap()), (vec![span], 0));
     }
 
     #[test]
