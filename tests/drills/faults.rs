@@ -4,6 +4,7 @@ mod alerts;
 mod blackhole;
 mod broker;
 mod checker;
+mod clients;
 mod crowd;
 mod database;
 mod long;
@@ -93,6 +94,17 @@ pub(crate) const ALL: &[Drill] = &[
         "three migrations at once on an empty database",
         database::migrate_thrice,
     ),
+    drill(
+        "idle",
+        "thousands of connections that say nothing, and some more than a server takes",
+        clients::idle,
+    ),
+    drill(
+        "slowloris",
+        "heads and bodies that come byte by byte, and bodies of 10 MB",
+        clients::slowloris,
+    ),
+    drill("login-time", "a login takes as long for a user that there is not", clients::login_time),
     drill("haproxy", "three servers behind haproxy", crowd::haproxy),
     drill(
         "replicas",

@@ -5,6 +5,7 @@
 
 mod crash;
 mod full;
+mod fuzz_api;
 mod lifecycle;
 mod mail;
 mod money;
@@ -12,4 +13,5 @@ mod operations;
 mod readme;
 mod runbook;
 mod tamper;
+mod tls;
 mod users;

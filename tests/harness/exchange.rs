@@ -245,6 +245,12 @@ impl Exchange {
         wait_for("the end", STOP_MAX, || child.try_wait().expect("it is our child"))
     }
 
+    /// Returns a directory of its own for whatever a test leaves; it goes with the exchange.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Returns the directory of the exchange's data.
     #[must_use]
     pub fn data(&self) -> PathBuf {

@@ -71,6 +71,12 @@ impl Http {
         self
     }
 
+    /// Returns the bearer token that it sends.
+    #[must_use]
+    pub fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
     /// Makes another client of the same address with the same token, and a connection of its own.
     #[must_use]
     pub fn again(&self) -> Self {

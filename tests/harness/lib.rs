@@ -7,6 +7,7 @@ mod http;
 mod maildev;
 mod postgres;
 mod random;
+mod schemathesis;
 mod trader;
 
 pub use exchange::{Exchange, Settings, binary, clean, free_port, run};
@@ -14,6 +15,7 @@ pub use http::{Answer, Http};
 pub use maildev::{MailDev, authenticator_code};
 pub use postgres::Psql;
 pub use random::Random;
+pub use schemathesis::Fuzz;
 pub use trader::{Exact, Held, Trader, limit, market};
 
 use std::time::{Duration, Instant};

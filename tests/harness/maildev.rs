@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use broker::Identity;
 use serde_json::Value;
 
 use crate::{Http, free_port, wait_for};
@@ -15,6 +16,9 @@ const START_MAX: Duration = Duration::from_secs(60);
 const MAIL_MAX: Duration = Duration::from_secs(60);
 /// Somebody else may take a port before it is used.
 const STARTS_MAX: u32 = 5;
+/// Whoever sends mail over TLS.
+const SMTP_USER: &str = "exchange";
+const SMTP_PASSWORD: &str = "smtp-password-of-a-test";
 
 fn node(script: &str) -> Command {
     let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("node");
@@ -46,6 +50,8 @@ pub fn authenticator_code(secret: &str, at: Duration) -> String {
 #[derive(Debug)]
 pub struct MailDev {
     child: Child,
+    /// Whether it speaks TLS from the first byte.
+    secure: bool,
     smtp: u16,
     web: u16,
     mails: PathBuf,
@@ -59,8 +65,27 @@ impl MailDev {
     /// When it does not start.
     #[must_use]
     pub fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// Starts one that speaks TLS from the first byte, as `localhost`, and takes mail of whoever knows the password.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start.
+    #[must_use]
+    pub fn secure(identity: &Identity) -> Self {
+        let text = |path: &Path| path.to_str().expect("a path of ours is text").to_owned();
+        let (certificate, key) = (text(&identity.certificate), text(&identity.key));
+        let mut arguments = vec!["--incoming-secure"];
+        arguments.extend(["--incoming-cert", &certificate, "--incoming-key", &key]);
+        arguments.extend(["--incoming-user", SMTP_USER, "--incoming-pass", SMTP_PASSWORD]);
+        Self::with(&arguments)
+    }
+
+    fn with(arguments: &[&str]) -> Self {
         for _ in 0..STARTS_MAX {
-            let mut maildev = Self::spawn();
+            let mut maildev = Self::spawn(arguments);
             let answers = wait_for("MailDev", START_MAX, || {
                 if maildev.child.try_wait().expect("it is our child").is_some() {
                     return Some(false);
@@ -75,7 +100,7 @@ impl MailDev {
         panic!("MailDev ended {STARTS_MAX} times before it answered");
     }
 
-    fn spawn() -> Self {
+    fn spawn(arguments: &[&str]) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("kx-maildev-{}-{number}", std::process::id());
@@ -86,17 +111,29 @@ impl MailDev {
             .args(["--smtp", &smtp.to_string(), "--web", &web.to_string(), "--ip", "127.0.0.1"])
             .arg("--mail-directory")
             .arg(&mails)
+            .args(arguments)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .expect("node starts");
-        Self { child, smtp, web, mails }
+        Self { child, secure: !arguments.is_empty(), smtp, web, mails }
     }
 
     /// Returns where it takes mail.
     #[must_use]
     pub fn smtp_url(&self) -> String {
-        format!("smtp://127.0.0.1:{}", self.smtp)
+        if self.secure {
+            format!("smtps://{SMTP_USER}:{SMTP_PASSWORD}@localhost:{}", self.smtp)
+        } else {
+            format!("smtp://127.0.0.1:{}", self.smtp)
+        }
+    }
+
+    /// Returns how many mails it has taken, by its files: a handshake that fails ends it.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        let files = fs::read_dir(&self.mails).into_iter().flatten().flatten();
+        files.filter(|file| file.path().extension().is_some_and(|kind| kind == "eml")).count()
     }
 
     fn http(&self) -> Http {

@@ -88,8 +88,17 @@ pub struct Fixed {
     pub metrics: Option<u16>,
 }
 
+/// As whom a node speaks TLS: two PEM files, absolute.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Its certificate.
+    pub certificate: PathBuf,
+    /// The certificate's key.
+    pub key: PathBuf,
+}
+
 /// How a node is run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Whether the management API runs, on a port of its own.
     pub management: bool,
@@ -103,6 +112,8 @@ pub struct Options {
     pub schedulers: u32,
     /// Whether the directory is gone with the node's owner.
     pub throwaway: bool,
+    /// Whether it takes connections over TLS too, on a port of their own.
+    pub identity: Option<Identity>,
 }
 
 impl Default for Options {
@@ -114,6 +125,7 @@ impl Default for Options {
             memory_bytes_max: 1024 * 1024 * 1024,
             schedulers: 1,
             throwaway: false,
+            identity: None,
         }
     }
 }

@@ -43,7 +43,7 @@ impl Broker {
     pub fn start(directory: &Path, options: Options) -> Result<Self, BrokerError> {
         let programs = Programs::find()?;
         let settings = Settings::prepare(directory, options)?;
-        let guard = Guard::start(&settings.directory, options.throwaway)?;
+        let guard = Guard::start(&settings.directory, settings.options.throwaway)?;
         // In the foreground and ours: one that Erlang starts by itself would stay behind.
         let port_mapper = settings
             .command(programs.port_mapper())
@@ -204,6 +204,14 @@ impl Broker {
             .management_port()
             .ok_or_else(|| BrokerError::Management { what: "does not run".to_owned() })?;
         administrator::make(port, (USER, &self.settings.password), (name, password))
+    }
+
+    /// Returns the address to connect to over TLS, the password in it, where the node has an identity. The name is that of the
+    /// machine itself, for the certificate to say.
+    #[must_use]
+    pub fn tls_url(&self) -> Option<String> {
+        let port = self.settings.ports.tls?;
+        Some(format!("amqps://{USER}:{}@localhost:{port}/%2f", self.settings.password))
     }
 
     /// Returns the user.

@@ -25,6 +25,7 @@ pub(crate) struct Ports {
     pub port_mapper: u16,
     pub management: Option<u16>,
     pub metrics: Option<u16>,
+    pub tls: Option<u16>,
 }
 
 /// What a node is made of.
@@ -62,6 +63,7 @@ impl Settings {
             port_mapper: free_port()?,
             management: options.management.then(|| named(fixed.management)).transpose()?,
             metrics: options.metrics.then(|| named(fixed.metrics)).transpose()?,
+            tls: options.identity.is_some().then(free_port).transpose()?,
         };
         let name = format!("{name}@localhost");
         let settings = Self { directory, name, password, ports, options };
@@ -70,7 +72,7 @@ impl Settings {
     }
 
     fn write(&self) -> Result<(), BrokerError> {
-        let Ports { amqp, management, metrics, .. } = self.ports;
+        let Ports { amqp, management, metrics, tls, .. } = self.ports;
         let mut lines = vec![
             format!("listeners.tcp.local = 127.0.0.1:{amqp}"),
             format!("default_user = {USER}"),
@@ -92,6 +94,13 @@ impl Settings {
             plugins.push("rabbitmq_prometheus");
             lines.push("prometheus.tcp.ip = 127.0.0.1".to_owned());
             lines.push(format!("prometheus.tcp.port = {port}"));
+        }
+        if let (Some(port), Some(identity)) = (tls, &self.options.identity) {
+            lines.push(format!("listeners.ssl.local = 127.0.0.1:{port}"));
+            lines.push(format!("ssl_options.certfile = {}", identity.certificate.display()));
+            lines.push(format!("ssl_options.keyfile = {}", identity.key.display()));
+            // Clients prove who they are by password.
+            lines.push("ssl_options.verify = verify_none".to_owned());
         }
         private(&self.file("rabbitmq.conf"), &(lines.join("\n") + "\n"))?;
         private(&self.file("enabled_plugins"), &format!("[{}].\n", plugins.join(",")))?;

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use journal::{Applied, Row};
-use queue::{BatchSubscriber, Hint};
+use queue::{BatchSubscriber, Hint, Told};
 use store::{Db, StoreError};
 use telemetry::Metric;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
+use trace::BatchTiming;
 
 use crate::feeds::Feeds;
 use crate::live::Live;
@@ -82,7 +83,7 @@ impl Follower {
                 biased;
                 () = shutdown.cancelled() => return Ok(()),
                 hint = self.subscriber.next() => match hint {
-                    Ok(Hint::Row(row)) => self.take_hint(&row).await?,
+                    Ok(Hint::Row(told)) => self.take_hint(told).await?,
                     Ok(Hint::Gap) => self.read_journal().await?,
                     // The fan-out is a hint: without it, the journal is read as often as somebody waits for it.
                     Err(_) => sleep_until(Instant::now() + POLL_WAITING).await,
@@ -95,7 +96,8 @@ impl Follower {
         }
     }
 
-    async fn take_hint(&mut self, row: &Row) -> Result<(), FollowError> {
+    async fn take_hint(&mut self, told: Told) -> Result<(), FollowError> {
+        let Told { row, timing } = told;
         let last = self.live.sequence();
         if row.sequence <= last {
             return Ok(());
@@ -107,7 +109,7 @@ impl Follower {
         if row.previous_hash != self.live.hash() {
             return self.reload().await;
         }
-        self.apply(row).await?;
+        self.apply(&row, timing).await?;
         self.live.mark_at_head();
         Ok(())
     }
@@ -132,7 +134,7 @@ impl Follower {
                 if row.previous_hash != self.live.hash() && row.format == journal::FORMAT {
                     return self.reload().await;
                 }
-                self.apply(row).await?;
+                self.apply(row, None).await?;
             }
             if !full {
                 self.live.mark_at_head();
@@ -141,11 +143,15 @@ impl Follower {
         }
     }
 
-    async fn apply(&mut self, row: &Row) -> Result<(), FollowError> {
+    async fn apply(
+        &mut self,
+        row: &Row,
+        timing: Option<Arc<BatchTiming>>,
+    ) -> Result<(), FollowError> {
         let sequence = row.sequence;
         let batch = read_next(self.live.sequence(), self.live.hash(), row)?;
         let live = &self.live;
-        let applied = catch_unwind(AssertUnwindSafe(|| live.apply(batch, row.hash)))
+        let applied = catch_unwind(AssertUnwindSafe(|| live.apply(batch, row.hash, timing)))
             .map_err(|_| FollowError::Apply(sequence))?;
         record(&applied);
         telemetry::set(Metric::FollowerBehind, self.live.behind().as_secs_f64());

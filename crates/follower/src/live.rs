@@ -12,6 +12,7 @@ use engine::{Effects, State};
 use journal::{Applied, Batch};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{broadcast, oneshot, watch};
+use trace::{BatchTiming, Micros};
 use units::{CommandId, Hash32, Sequence, Time};
 
 use crate::recover::Recovered;
@@ -63,6 +64,10 @@ pub struct Outcome {
     pub applied: Arc<Applied>,
     /// Its place in the batch.
     pub index: usize,
+    /// When the batch's commands were received, decided and committed, where the fan-out has told it.
+    pub timing: Option<Arc<BatchTiming>>,
+    /// When the batch had been followed here.
+    pub seen: Micros,
 }
 
 impl Outcome {
@@ -201,7 +206,12 @@ impl Live {
     /// # Panics
     ///
     /// When the batch does not follow the state's last row, or its events cannot have come from this state.
-    pub fn apply(&self, batch: Batch, hash: Hash32) -> Arc<Applied> {
+    pub fn apply(
+        &self,
+        batch: Batch,
+        hash: Hash32,
+        timing: Option<Arc<BatchTiming>>,
+    ) -> Arc<Applied> {
         let sequence = batch.sequence;
         assert_eq!(sequence, self.sequence().next(), "batches are followed in order");
         let effects = {
@@ -214,10 +224,16 @@ impl Live {
             *self.hash.lock() = hash;
             effects
         };
-        self.publish(batch, hash, effects)
+        self.publish(batch, hash, effects, timing.as_ref())
     }
 
-    fn publish(&self, batch: Batch, hash: Hash32, effects: Effects) -> Arc<Applied> {
+    fn publish(
+        &self,
+        batch: Batch,
+        hash: Hash32,
+        effects: Effects,
+        timing: Option<&Arc<BatchTiming>>,
+    ) -> Arc<Applied> {
         let sequence = batch.sequence;
         {
             let mut clock = self.clock.lock();
@@ -226,17 +242,18 @@ impl Live {
         }
         let applied = Arc::new(Applied { batch, hash, effects });
         self.sequence.send_replace(sequence);
-        self.complete(&applied);
+        self.complete(&applied, timing);
         // Nobody listening is no failure.
         let _ = self.subscribers.send(Arc::clone(&applied));
         applied
     }
 
-    fn complete(&self, applied: &Arc<Applied>) {
+    fn complete(&self, applied: &Arc<Applied>, timing: Option<&Arc<BatchTiming>>) {
         let mut waiters = self.waiters.lock();
         if waiters.by_command.is_empty() {
             return;
         }
+        let seen = Micros::now();
         for (index, entry) in applied.batch.entries.iter().enumerate() {
             if entry.command.origin != engine::Origin::Client {
                 continue;
@@ -245,7 +262,8 @@ impl Live {
                 waiters.by_command.remove(&entry.command.id).into_iter().flatten()
             {
                 // A waiter that has just given up is no failure.
-                let _ = sender.send(Outcome { applied: Arc::clone(applied), index });
+                let applied = Arc::clone(applied);
+                let _ = sender.send(Outcome { applied, index, timing: timing.cloned(), seen });
             }
         }
     }
@@ -357,7 +375,7 @@ mod tests {
     async fn whoever_waits_for_a_command_hears_of_it_once_it_is_in_the_state() {
         let live = Live::new(State::new(), Hash32::default());
         assert_eq!(live.incarnation(), 0);
-        live.apply(batch(&live, 5, vec![genesis()]), Hash32([1; 32]));
+        live.apply(batch(&live, 5, vec![genesis()]), Hash32([1; 32]), None);
         assert_eq!(
             (live.incarnation(), live.sequence(), live.hash()),
             (9, Sequence::new(1), Hash32([1; 32]))
@@ -370,7 +388,7 @@ mod tests {
         drop(given_up);
         assert_eq!(live.waiting(), 2, "a wait that was given up is forgotten");
         let mut subscriber = live.subscribe();
-        live.apply(batch(&live, 6, vec![client(6), client(7)]), Hash32::default());
+        live.apply(batch(&live, 6, vec![client(6), client(7)]), Hash32::default(), None);
         for waiter in [&mut first, &mut second] {
             let outcome = waiter.outcome(LIMIT).await.expect("it came");
             assert_eq!((outcome.index, outcome.entry().command.id), (1, CommandId::new(7)));
@@ -390,7 +408,7 @@ mod tests {
             let live = Arc::clone(&live);
             tokio::spawn(async move { live.wait_for(Sequence::new(1), LIMIT).await })
         };
-        live.apply(batch(&live, 5, vec![genesis()]), Hash32::default());
+        live.apply(batch(&live, 5, vec![genesis()]), Hash32::default(), None);
         assert!(waiting.await.expect("it does not panic"));
         assert!(!live.wait_projected(Sequence::new(1), SOON).await, "nothing is projected");
     }
@@ -398,7 +416,7 @@ mod tests {
     #[test]
     fn journal_time_goes_on_between_batches() {
         let live = Live::new(State::new(), Hash32::default());
-        live.apply(batch(&live, 1_000_000, vec![genesis()]), Hash32::default());
+        live.apply(batch(&live, 1_000_000, vec![genesis()]), Hash32::default(), None);
         let now = live.journal_now();
         assert!(now >= Time::from_micros(1_000_000));
         assert!(live.journal_now() >= now);

@@ -15,6 +15,7 @@ use store::{Db, StoreError};
 use telemetry::Metric;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use trace::{Micros, ProjectionRecord, Recorder};
 use units::{Sequence, Time};
 
 use crate::feeds::{Feed, Feeds, Waiting};
@@ -43,11 +44,13 @@ pub(crate) struct Shared {
     standings: Arc<Mutex<[Option<Sequence>; 3]>>,
     /// The journal time of each, once a row was written.
     times: Arc<Mutex<[Option<Time>; 3]>>,
+    recorder: Arc<Recorder>,
 }
 
 impl Shared {
-    pub(crate) fn new(db: Db, live: Arc<Live>, feeds: Arc<Feeds>) -> Self {
-        Self { db, live, feeds, standings: Arc::default(), times: Arc::default() }
+    pub(crate) fn new(db: Db, live: Arc<Live>, feeds: Arc<Feeds>, recorder: Arc<Recorder>) -> Self {
+        let (standings, times) = (Arc::default(), Arc::default());
+        Self { db, live, feeds, standings, times, recorder }
     }
 
     /// Notes that this process does not write a part any more. Its worker was told to stop before.
@@ -178,14 +181,33 @@ impl Worker {
         End::Stopped
     }
 
+    /// Notes when batches with commands from outside were written.
+    fn note(&self, batches: &[Arc<Applied>], begun: Micros) {
+        let has_commands = |applied: &&Arc<Applied>| {
+            let mut entries = applied.batch.entries.iter();
+            entries.any(|entry| entry.command.origin == engine::Origin::Client)
+        };
+        let mut with_commands = batches.iter().filter(has_commands);
+        let Some(first) = with_commands.next() else { return };
+        let last = with_commands.next_back().unwrap_or(first);
+        self.task.shared.recorder.projection(ProjectionRecord {
+            part: self.task.part.name(),
+            first: first.batch.sequence.get(),
+            last: last.batch.sequence.get(),
+            begun,
+            micros: Micros::now().since(begun),
+        });
+    }
+
     /// Writes until it succeeds; false: it never will.
     async fn write(&mut self, batches: &[Arc<Applied>]) -> bool {
         let mut pause = RETRY_MIN;
         loop {
-            let begun = Instant::now();
+            let (begun, started) = (Instant::now(), Micros::now());
             match self.projector.write(batches).await {
                 Ok(sequence) => {
                     telemetry::observe(Metric::ProjectionDuration, begun.elapsed());
+                    self.note(batches, started);
                     let rows = sequence.get().saturating_sub(self.standing.get());
                     self.standing = sequence;
                     self.task.written(sequence, rows);

@@ -10,6 +10,7 @@ use telemetry::Metric;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
+use trace::Recorder;
 
 use crate::feeds::Feeds;
 use crate::live::Live;
@@ -40,10 +41,11 @@ pub async fn share_projections(
     live: Arc<Live>,
     feeds: Arc<Feeds>,
     hold: Hold,
+    recorder: Arc<Recorder>,
     shutdown: CancellationToken,
 ) {
     let mut crews = Crews {
-        shared: Shared::new(db, live, feeds),
+        shared: Shared::new(db, live, feeds, recorder),
         running: JoinSet::new(),
         parts: BTreeMap::new(),
     };

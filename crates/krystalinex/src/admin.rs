@@ -1,6 +1,7 @@
 //! `krystalinex admin`: roles and locks from the command line, for the first operator and for when nobody can log in.
 //!
-//! Invariant: it works on the database alone, and whatever it changes is in the audit log with the change.
+//! Invariant: it works on the database alone, and whatever it changes is in the audit log with the change. What the core has to
+//! know of a lock stands in the user's row, and the servers tell it.
 
 use std::process::ExitCode;
 
@@ -36,7 +37,7 @@ enum Subcommand {
         #[command(flatten)]
         sources: Sources,
     },
-    /// Locks a user out: sessions and API keys end at once, on every server.
+    /// Locks a user out: sessions and API keys end at once, on every server, and the core hears of it from one of them.
     Lock {
         #[command(flatten)]
         sources: Sources,
@@ -94,7 +95,12 @@ async fn work(db: &Db, command: &Subcommand) -> anyhow::Result<ExitCode> {
             let user = find(db, email).await?;
             let entry = entry("admin.lock", reason.as_deref());
             let change = roles::lock(db, user, UserRole::Admin, entry).await?;
-            say(change, &format!("{email} is locked out: all sessions and keys have ended."))
+            say(
+                change,
+                &format!(
+                    "{email} is locked out: all sessions and keys have ended. A running server tells the core."
+                ),
+            )
         }
         Subcommand::Unlock { email, reason, .. } => {
             let user = find(db, email).await?;

@@ -29,6 +29,9 @@ pub fn print(
         format!("http://localhost:{port}/ready   http://localhost:{}/ready", config.processor_port),
     );
     line("metrics", format!("http://localhost:{port}/metrics"));
+    if config.tracing.on && config.tracing.jaeger_port.0 != 0 {
+        line("traces", format!("http://localhost:{}", config.tracing.jaeger_port.0));
+    }
     if inbox {
         line(
             "mail",

@@ -12,6 +12,7 @@ mod protection;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod tracing;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -29,6 +30,7 @@ pub use beside::Beside;
 pub use protection::Protection;
 pub use settings::SETTINGS;
 use settings::{Setting, find};
+pub use tracing::Tracing;
 
 /// What the process is started as: the roles differ in what they must be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +109,8 @@ pub struct Config {
     pub protection: Protection,
     /// What `up --full` runs beside the exchange.
     pub beside: Beside,
+    /// What is done with traces.
+    pub tracing: Tracing,
     /// Which other exchanges are asked for prices.
     pub price_feeds: feeds::Settings,
     /// Commands between two snapshots.
@@ -372,6 +376,7 @@ fn build(
         identity,
         protection: Protection::read(mode, &mut reader),
         beside: Beside::read(&mut reader),
+        tracing: Tracing::read(&mut reader),
         price_feeds: outside::price_feeds(&mut reader),
         snapshot_commands: reader
             .read("KX_SNAPSHOT_COMMANDS", "a whole number above 0", positive)

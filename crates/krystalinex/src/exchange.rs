@@ -17,6 +17,7 @@ use store::{Db, DbConfig};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use trace::Recorder;
 
 use crate::config::Config;
 use crate::markets::Markets;
@@ -40,12 +41,14 @@ pub struct Settings {
     pub snapshot_commands: u64,
     /// Whether projections are written.
     pub projections: bool,
+    /// Where the times of commands and projections are noted.
+    pub recorder: Arc<Recorder>,
 }
 
 impl Settings {
     /// What the configuration says. An empty journal gets new random numbers, and its play money outside production.
     #[must_use]
-    pub fn new(config: &Config, markets: &Markets) -> Self {
+    pub fn new(config: &Config, markets: &Markets, recorder: &Arc<Recorder>) -> Self {
         let production = config.mode == Mode::Production;
         let settings = engine::Settings {
             incarnation: rand::random(),
@@ -60,12 +63,13 @@ impl Settings {
             batch_commands_max: config.batch_commands_max,
             snapshot_commands: config.snapshot_commands,
             projections: true,
+            recorder: Arc::clone(recorder),
         }
     }
 }
 
 /// The host's name, as the system has it.
-fn host_name() -> String {
+pub fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
@@ -106,7 +110,7 @@ impl Exchange {
         // the state that it has followed.
         let mut sequencer = None;
         if !transport.is_shared() {
-            let parts = parts(&db, &transport, None, &status);
+            let parts = parts(&db, &transport, None, &status, &settings.recorder);
             sequencer = Some(start_sequencer(parts, &settings, sequencer_stop.clone())?);
         }
 
@@ -126,13 +130,15 @@ impl Exchange {
                 Arc::clone(&live),
                 follower.feeds(),
                 hold,
+                Arc::clone(&settings.recorder),
                 projections_stop.clone(),
             ))
         });
         let sequencer = match sequencer {
             Some(sequencer) => sequencer,
             None => {
-                let parts = parts(&db, &transport, Some(Arc::clone(&live)), &status);
+                let parts =
+                    parts(&db, &transport, Some(Arc::clone(&live)), &status, &settings.recorder);
                 start_sequencer(parts, &settings, sequencer_stop.clone())?
             }
         };
@@ -248,6 +254,7 @@ fn parts(
     transport: &Transport,
     live: Option<Arc<Live>>,
     status: &Arc<Status>,
+    recorder: &Arc<Recorder>,
 ) -> processor::Parts {
     let database = DbConfig {
         application_name: "kx-payment-processor".to_owned(),
@@ -259,6 +266,7 @@ fn parts(
         source: Arc::clone(&transport.source),
         fan_out: Arc::clone(&transport.rows),
         live,
+        recorder: Arc::clone(recorder),
         status: Arc::clone(status),
     }
 }

@@ -22,6 +22,7 @@ mod replay;
 mod restore;
 mod roles;
 mod status;
+mod traces;
 mod transport;
 mod up;
 mod verify;

@@ -153,6 +153,7 @@ async fn alone(config: &Config, opened: &Opened, actions: Vec<Action>) -> anyhow
         batch_commands_max: config.batch_commands_max,
         snapshot_commands: config.snapshot_commands,
         projections: true,
+        recorder: Arc::default(),
     };
     let stop = CancellationToken::new();
     let transport = Transport::in_process(stop.clone());

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
-use rustix::process::Resource;
-use server::JwtSecret;
+use rustix::process::{Resource, getrlimit, setrlimit};
+use server::{JwtSecret, ServerConfig};
 use store::Db;
 use telemetry::{LogFormat, Metric};
 use tokio::signal::unix::{SignalKind, signal};
@@ -33,6 +33,38 @@ pub fn start_telemetry(
     roles.iter().for_each(|role| telemetry::set_labelled(Metric::Role, &[role], 1.0));
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     telemetry::set(Metric::StartTime, now.as_secs_f64());
+}
+
+/// Files beside clients' connections: the database, the broker, logs, the data directory.
+const FILES_RESERVED: u64 = 256;
+
+/// Takes as many open files as the system lets this process have: the soft limit is often 1,024, which clients alone would use
+/// up. A server takes no more connections than there is room for then, so that none of its own files is refused.
+pub fn fit_connections(config: &mut ServerConfig) {
+    let room = raise_open_files();
+    if let Some(room) = room.filter(|room| *room < config.connections_max) {
+        let wanted = config.connections_max;
+        tracing::warn!(
+            room,
+            wanted,
+            "the system's limit of open files leaves room for fewer connections"
+        );
+        config.connections_max = room;
+    }
+}
+
+/// Returns how many connections of clients there is room for; `None` where there is no limit.
+fn raise_open_files() -> Option<usize> {
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            tracing::warn!(%error, "cannot have more files open at once");
+            limit = getrlimit(Resource::Nofile);
+        }
+    }
+    let room = limit.current?.saturating_sub(FILES_RESERVED).max(1);
+    Some(usize::try_from(room).unwrap_or(usize::MAX))
 }
 
 /// Measures the process every few seconds, for as long as the runtime lives.

@@ -171,11 +171,12 @@ impl Report {
             }
         }
         self.audit(processor);
-        let (all, failed) = (
-            server.sum("http_requests_total").unwrap_or_default(),
-            server.sum_where("http_requests_total", |labels| labels.contains("status=\"5")),
-        );
-        self.say("requests since the start", format!("{all}, of them {failed} answered with 5xx"));
+        if let Some(all) = server.sum("http_requests_total") {
+            let failed =
+                server.sum_where("http_requests_total", |labels| labels.contains("status=\"5"));
+            let text = format!("{all:.0}, of them {failed:.0} answered with 5xx");
+            self.say("requests since the start", text);
+        }
         for (name, series) in [("build, server", server), ("build, processor", processor)] {
             for (labels, _) in series.all("build_info") {
                 self.say(name, labels.to_owned());

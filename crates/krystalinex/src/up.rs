@@ -17,14 +17,16 @@ use store::{Db, DbConfig};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use trace::Recorder;
 
 use crate::config::{Config, Database, Role, Sources};
 use crate::database::open_waiting;
 use crate::demo::{self, Sender};
 use crate::exchange::{Exchange, Settings};
 use crate::markets::{self, Markets};
+use crate::traces::Writer;
 use crate::transport::Transport;
-use crate::{banner, control, process, waiting};
+use crate::{banner, control, process, traces, waiting};
 use beside::Beside;
 
 /// How long the servers may take to end their connections at shutdown.
@@ -160,6 +162,8 @@ struct Up {
     cluster: Option<Cluster>,
     cluster_starting: Option<JoinHandle<Result<Cluster, ClusterError>>>,
     status: Arc<Status>,
+    recorder: Arc<Recorder>,
+    traces: Option<Writer>,
 }
 
 impl Up {
@@ -172,8 +176,11 @@ impl Up {
         shutdown: CancellationToken,
     ) -> Self {
         let mut server_config = config.for_server(jwt_secret);
+        crate::process::fit_connections(&mut server_config);
         server_config.simulated_prices = wants_demo;
         Self {
+            recorder: traces::recorder(&config),
+            traces: None,
             config,
             markets,
             server_config,
@@ -229,7 +236,11 @@ impl Up {
         let Some(transport) = self.transport().await? else {
             return Ok(());
         };
-        let settings = Settings::new(&self.config, &self.markets);
+        let settings = Settings::new(&self.config, &self.markets, &self.recorder);
+        let (config, recorder) = (&self.config, Arc::clone(&self.recorder));
+        self.traces = Some(Writer::start(config, &db, recorder, &settings.owner));
+        let stop = &self.servers_stop;
+        self.servers.extend(traces::serve(config, &db, &self.server_config, stop).await?);
         let exchange =
             Exchange::start(db.clone(), settings, transport, Arc::clone(&self.status)).await?;
         let exchange = self.exchange.insert(exchange);
@@ -311,6 +322,7 @@ impl Up {
         }
         let mailer = self.config.mailer(inbox)?;
         let app = App::new(Parts {
+            recorder: Arc::clone(&self.recorder),
             config: self.server_config.clone(),
             db,
             live: sender.live,
@@ -383,6 +395,9 @@ impl Up {
         }
         if let Some(beside) = &mut self.beside {
             beside.stop_broker().await;
+        }
+        if let Some(traces) = self.traces.take() {
+            traces.stop().await;
         }
         if let Some(starting) = self.cluster_starting.take()
             && let Ok(Ok(cluster)) = starting.await

@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use engine::{Action, Command, Decision, Ending, Event, Origin, Reject, Stamp, State, Step};
 use journal::{Batch, Entry};
 use telemetry::Metric;
+use trace::{CommandTiming, Micros};
 use units::{CommandId, Sequence, Time};
 
 use crate::failpoint;
@@ -23,8 +24,38 @@ const AGE_MAX_MICROS: u64 = 5_000_000;
 pub struct OpenBatch {
     batch: Batch,
     internals: usize,
+    times: Times,
     /// The deliveries up to here are in this batch, in one before it, or need no outcome.
     pub through: Option<u64>,
+}
+
+/// When the commands of a batch were received, decided and applied.
+#[derive(Clone, Debug, Default)]
+pub struct Times {
+    /// When the first was received.
+    pub begun: Option<Micros>,
+    /// The times of each command from outside.
+    pub commands: Vec<CommandTiming>,
+    /// Its trace and its id.
+    pub names: Vec<(u128, u128)>,
+    /// When the command that is decided next was received.
+    received: Option<Micros>,
+}
+
+impl Times {
+    fn note(&mut self, index: usize, command: (u128, u128), decision: [Micros; 3]) {
+        let [begun, decided, settled] = decision;
+        let received = self.received.unwrap_or(begun);
+        let first = *self.begun.get_or_insert(received);
+        self.commands.push(CommandTiming {
+            index: u32::try_from(index).unwrap_or(u32::MAX),
+            received: received.since(first),
+            waited: begun.since(received),
+            decided: decided.since(begun),
+            settled: settled.since(decided),
+        });
+        self.names.push(command);
+    }
 }
 
 /// How a command is decided: [`engine::decide`], but for tests of what becomes of a defect in it.
@@ -70,7 +101,7 @@ impl OpenBatch {
             rules: journal::RULES,
             entries: Vec::new(),
         };
-        let mut open = Self { batch, internals: 0, through: None };
+        let mut open = Self { batch, internals: 0, times: Times::default(), through: None };
         open.run_internals(state)?;
         Ok(open)
     }
@@ -105,6 +136,17 @@ impl OpenBatch {
         now.micros_since(self.batch.time) > AGE_MAX_MICROS
     }
 
+    /// Notes when the commands were received that are decided from now on.
+    pub fn received(&mut self, at: Micros) {
+        self.times.received = Some(at);
+    }
+
+    /// Takes the times of its commands.
+    #[must_use]
+    pub fn take_times(&mut self) -> Times {
+        std::mem::take(&mut self.times)
+    }
+
     /// Decides a command from outside, applies what it does, and does the work that it has made due.
     ///
     /// # Errors
@@ -129,14 +171,19 @@ impl OpenBatch {
         command: Command,
         decide: Decide,
     ) -> Result<Decided, EvolvePanicked> {
+        let begun = Micros::now();
         let decided = catch_unwind(AssertUnwindSafe(|| decide(state, &command)));
+        let decided_at = Micros::now();
         let (event, decided) = match decided {
             Ok(Decision::Repeat { .. }) => return Ok(Decided::Repeated),
             Ok(Decision::IdReused) => return Ok(Decided::IdReused),
             Ok(Decision::Event(event)) => (event, Decided::Entered),
             Err(_) => (Event::Rejected(Reject::Internal), Decided::Panicked),
         };
+        let names = (command.trace_id, command.id.get());
         self.enter(state, command, event)?;
+        let index = self.batch.entries.len() - 1;
+        self.times.note(index, names, [begun, decided_at, Micros::now()]);
         self.run_internals(state)?;
         Ok(decided)
     }

@@ -11,22 +11,23 @@ use std::time::{Duration, Instant};
 
 use engine::State;
 use journal::{Row, seal};
-use queue::{BatchPublisher, CommandConsumer, Delivery};
+use queue::{BatchPublisher, CommandConsumer, Delivery, Told};
 use store::Db;
 use store::journal::{AppendError, Appender};
 use telemetry::Metric;
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
+use trace::{BatchRecord, BatchTiming, Micros, Origin, Recorder};
 use units::{CommandId, Hash32, Sequence, Time};
 
-use crate::batch::{Decided, EvolvePanicked, OpenBatch};
+use crate::batch::{Decided, EvolvePanicked, OpenBatch, Times};
 use crate::clock::Clock;
 use crate::error::ProcessorError;
 use crate::failpoint;
 use crate::rules::{self, AckWith, Refused};
 use crate::status::Status;
 use crate::takeover::Taken;
-use crate::turns::Config;
+use crate::turns::{Config, Parts};
 
 /// The longest that a journal goes without a row: a tick then carries its time on.
 const TICK: Duration = Duration::from_millis(950);
@@ -41,7 +42,8 @@ struct Flight {
     append: InFlight,
     time: Time,
     through: Option<u64>,
-    begun: Instant,
+    times: Times,
+    begun: Micros,
 }
 
 /// The active sequencer.
@@ -66,18 +68,18 @@ pub(crate) struct Sequencer<'a> {
     db: &'a Db,
     config: &'a Config,
     fan_out: &'a Arc<dyn BatchPublisher>,
+    recorder: &'a Arc<Recorder>,
     status: &'a Arc<Status>,
 }
 
 impl<'a> Sequencer<'a> {
     pub(crate) fn new(
         taken: Taken,
-        db: &'a Db,
+        parts: &'a Parts,
         config: &'a Config,
         consumer: Box<dyn CommandConsumer>,
-        fan_out: &'a Arc<dyn BatchPublisher>,
-        status: &'a Arc<Status>,
     ) -> Self {
+        let Parts { db, fan_out, recorder, status, .. } = parts;
         let sequence = taken.state.sequence();
         let epoch = taken.appender.epoch();
         status.set_committed(sequence);
@@ -105,6 +107,7 @@ impl<'a> Sequencer<'a> {
             db,
             config,
             fan_out,
+            recorder,
             status,
         }
     }
@@ -157,9 +160,10 @@ impl<'a> Sequencer<'a> {
             // A cascade goes on although nobody sends anything.
             self.open_batch()?;
         }
-        let Some(open) = self.open.take() else {
+        let Some(mut open) = self.open.take() else {
             return Ok(());
         };
+        let times = open.take_times();
         let (batch, through) = open.close(&mut self.state).map_err(evolve_panicked)?;
         let row = seal(&batch, self.hash);
         self.hash = row.hash;
@@ -174,7 +178,7 @@ impl<'a> Sequencer<'a> {
             let result = appender.append(&row).await;
             (appender, row, result)
         });
-        self.flight = Some(Flight { append, time, through, begun: Instant::now() });
+        self.flight = Some(Flight { append, time, through, times, begun: Micros::now() });
         Ok(())
     }
 
@@ -198,7 +202,7 @@ impl<'a> Sequencer<'a> {
 
     /// Takes deliveries: decodes, decides, and applies each in memory.
     async fn take(&mut self, deliveries: Vec<Delivery>) -> Result<(), ProcessorError> {
-        let begun = Instant::now();
+        let begun = Micros::now();
         for delivery in deliveries {
             let read = match delivery.unreadable {
                 Some(reason) => Err(Refused::Dead(reason)),
@@ -232,6 +236,7 @@ impl<'a> Sequencer<'a> {
                         continue;
                     } else {
                         let open = self.open.as_mut().expect("it was opened just now");
+                        open.received(begun);
                         let decided =
                             open.decide_with(&mut self.state, command, self.config.decide);
                         Some(decided.map_err(evolve_panicked)?)
@@ -240,7 +245,7 @@ impl<'a> Sequencer<'a> {
             };
             self.note(&delivery, decided).await?;
         }
-        telemetry::observe(Metric::DecideDuration, begun.elapsed());
+        telemetry::observe(Metric::DecideDuration, elapsed(begun));
         Ok(())
     }
 
@@ -342,23 +347,50 @@ impl<'a> Sequencer<'a> {
 
     /// Follows up a definite append: broadcast, then acknowledge.
     async fn land(&mut self, done: Landed) -> Result<(), ProcessorError> {
-        let Landed { appender, row, result, through, took } = done;
+        let Landed { appender, row, result, through, times, begun } = done;
+        let committed = Micros::now();
         telemetry::add(Metric::AppendRetries, appender.retries().saturating_sub(self.retries));
         self.retries = appender.retries();
         self.appender = Some(appender);
         self.status.set_appending(false);
         rules::landed(result)?;
         failpoint::pass("after_append");
-        telemetry::observe(Metric::AppendDuration, took);
+        telemetry::observe(Metric::AppendDuration, elapsed(begun));
         telemetry::add(Metric::Batches, 1);
         telemetry::observe_size(Metric::BatchCommands, row.commands);
         self.status.set_committed(row.sequence);
-        self.fan_out.publish(Arc::new(row));
+        let timing = self.note_times(&row, times, begun, committed);
+        self.fan_out.publish(Told { row: Arc::new(row), timing });
         failpoint::pass("before_ack");
         if let Some(through) = through {
             self.consumer.ack(through).await?;
         }
         Ok(())
+    }
+
+    /// Notes when a row's commands were received, decided and committed.
+    fn note_times(
+        &self,
+        row: &Row,
+        times: Times,
+        append_begun: Micros,
+        committed: Micros,
+    ) -> Option<Arc<BatchTiming>> {
+        let begun = times.begun?;
+        let timing = Arc::new(BatchTiming {
+            origin: Origin::now(),
+            begun,
+            commands: times.commands,
+            append_begun: append_begun.since(begun),
+            committed: committed.since(begun),
+        });
+        self.recorder.batch(BatchRecord {
+            sequence: row.sequence.get(),
+            incarnation: row.incarnation,
+            timing: Arc::clone(&timing),
+            commands: times.names,
+        });
+        Some(timing)
     }
 
     /// Carries time on in a journal to which nothing comes.
@@ -408,7 +440,8 @@ struct Landed {
     row: Row,
     result: Result<(), AppendError>,
     through: Option<u64>,
-    took: Duration,
+    times: Times,
+    begun: Micros,
 }
 
 /// Waits for the append in flight; for ever where there is none. Dropping the future loses nothing.
@@ -417,8 +450,12 @@ async fn committed(flight: &mut Option<Flight>) -> Landed {
         return std::future::pending().await;
     };
     let (appender, row, result) = current.append.as_mut().await;
-    let Flight { through, begun, .. } = flight.take().expect("it was in flight just now");
-    Landed { appender, row, result, through, took: begun.elapsed() }
+    let Flight { through, times, begun, .. } = flight.take().expect("it was in flight just now");
+    Landed { appender, row, result, through, times, begun }
+}
+
+fn elapsed(since: Micros) -> Duration {
+    Duration::from_micros(Micros::now().since(since).into())
 }
 
 fn evolve_panicked(EvolvePanicked(commands): EvolvePanicked) -> ProcessorError {

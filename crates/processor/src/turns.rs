@@ -9,6 +9,7 @@ use queue::{BatchPublisher, CommandSource};
 use store::Db;
 use telemetry::Metric;
 use tokio_util::sync::CancellationToken;
+use trace::Recorder;
 
 use crate::batch::Decide;
 use crate::error::ProcessorError;
@@ -43,6 +44,8 @@ pub struct Parts {
     pub fan_out: Arc<dyn BatchPublisher>,
     /// The state that this process follows, to go on from at a takeover; `None`: it is loaded then.
     pub live: Option<Arc<Live>>,
+    /// Where the times of commands are noted.
+    pub recorder: Arc<Recorder>,
     /// What the outside may know.
     pub status: Arc<Status>,
 }
@@ -93,7 +96,7 @@ struct Turns {
 impl Turns {
     /// Waits to be named, takes over, and is active as long as that goes well. `Ok`: it was told to stop.
     async fn turn(&mut self, shutdown: &CancellationToken) -> Result<(), ProcessorError> {
-        let Parts { db, source, fan_out, live, status } = &self.parts;
+        let Parts { db, source, live, status, .. } = &self.parts;
         // Whoever cannot reach the database must not be the one whom the queue names.
         store::journal::head(db).await?;
         let mut consumer = source.consumer().await?;
@@ -108,7 +111,7 @@ impl Turns {
         let taken = take_over(db, &self.config, live).await?;
         telemetry::set(Metric::Takeover, begun.elapsed().as_secs_f64());
         (self.deposed, self.reload, self.reported) = (false, false, false);
-        let sequencer = Sequencer::new(taken, db, &self.config, consumer, fan_out, status);
+        let sequencer = Sequencer::new(taken, &self.parts, &self.config, consumer);
         sequencer.run(shutdown).await
     }
 

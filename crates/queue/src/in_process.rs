@@ -7,13 +7,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use journal::Row;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, broadcast};
 
 use crate::{
     BatchPublisher, BatchSubscriber, CommandConsumer, CommandPublisher, CommandSource, Delivery,
-    Hint, PublishOutcome, QueueError,
+    Hint, PublishOutcome, QueueError, Told,
 };
 
 /// Dead letters that are kept; the oldest give way.
@@ -220,7 +219,7 @@ impl Drop for InProcessConsumer {
 /// The fan-out inside one process. Cheap to clone.
 #[derive(Clone)]
 pub struct InProcessFanOut {
-    sender: broadcast::Sender<Arc<Row>>,
+    sender: broadcast::Sender<Told>,
 }
 
 impl InProcessFanOut {
@@ -238,22 +237,22 @@ impl InProcessFanOut {
 }
 
 impl BatchPublisher for InProcessFanOut {
-    fn publish(&self, row: Arc<Row>) {
+    fn publish(&self, told: Told) {
         // Nobody listening is no failure: followers read the journal.
-        let _ = self.sender.send(row);
+        let _ = self.sender.send(told);
     }
 }
 
 /// A subscriber of an [`InProcessFanOut`].
 pub struct InProcessSubscriber {
-    receiver: broadcast::Receiver<Arc<Row>>,
+    receiver: broadcast::Receiver<Told>,
 }
 
 #[async_trait]
 impl BatchSubscriber for InProcessSubscriber {
     async fn next(&mut self) -> Result<Hint, QueueError> {
         match self.receiver.recv().await {
-            Ok(row) => Ok(Hint::Row(row)),
+            Ok(told) => Ok(Hint::Row(told)),
             Err(broadcast::error::RecvError::Lagged(_)) => Ok(Hint::Gap),
             Err(broadcast::error::RecvError::Closed) => Err(QueueError::Closed),
         }
@@ -262,6 +261,7 @@ impl BatchSubscriber for InProcessSubscriber {
 
 #[cfg(test)]
 mod tests {
+    use journal::Row;
     use units::{Hash32, Sequence, Time};
 
     use super::*;
@@ -301,7 +301,7 @@ mod tests {
     #[tokio::test]
     async fn the_fan_out_keeps_every_rule() {
         let row = |number| {
-            Arc::new(Row {
+            Told::from(Row {
                 sequence: Sequence::new(number),
                 time: Time::ZERO,
                 incarnation: 1,
@@ -321,7 +321,7 @@ mod tests {
     /// And of the newest rows after it; the publisher never waits.
     async fn a_subscriber_that_does_not_read_hears_of_a_gap(
         fan_out: &InProcessFanOut,
-        row: impl Fn(u64) -> Arc<Row>,
+        row: impl Fn(u64) -> Told,
     ) {
         let mut subscriber = fan_out.subscriber();
         for number in 1..=200 {
@@ -330,7 +330,7 @@ mod tests {
         let (mut gaps, mut last) = (0, 0);
         while last < 200 {
             match subscriber.next().await.expect("the fan-out is open") {
-                Hint::Row(row) => last = row.sequence.get(),
+                Hint::Row(told) => last = told.row.sequence.get(),
                 Hint::Gap => gaps += 1,
             }
         }

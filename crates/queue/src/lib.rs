@@ -17,6 +17,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use journal::Row;
+use trace::BatchTiming;
 
 pub use in_process::{InProcessFanOut, InProcessQueue};
 pub use rabbit::{
@@ -146,15 +147,30 @@ pub trait CommandConsumer: Send {
 
 /// Tells followers of committed journal rows.
 pub trait BatchPublisher: Send + Sync {
-    /// Publishes a committed row. Never waits.
-    fn publish(&self, row: Arc<Row>);
+    /// Publishes a committed row, with the times of its commands. Never waits.
+    fn publish(&self, told: Told);
+}
+
+/// A committed row, as the fan-out tells it.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// The row.
+    pub row: Arc<Row>,
+    /// When its commands were received, decided and committed, where that is known.
+    pub timing: Option<Arc<BatchTiming>>,
+}
+
+impl From<Row> for Told {
+    fn from(row: Row) -> Self {
+        Self { row: Arc::new(row), timing: None }
+    }
 }
 
 /// What the fan-out tells.
 #[derive(Clone, Debug)]
 pub enum Hint {
     /// A committed row.
-    Row(Arc<Row>),
+    Row(Told),
     /// Rows were missed: read the journal.
     Gap,
 }

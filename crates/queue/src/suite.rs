@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use journal::Row;
 use tokio::time::timeout;
+use trace::{BatchTiming, CommandTiming, Micros, Origin};
 
 use crate::{
     BatchPublisher, BatchSubscriber, CommandConsumer, CommandPublisher, Delivery, Hint,
-    PublishOutcome,
+    PublishOutcome, Told,
 };
 
 /// How long anything that must happen may take.
@@ -183,18 +183,31 @@ pub(crate) trait FanOutUnderTest {
     async fn subscriber(&self) -> Box<dyn BatchSubscriber>;
 }
 
-/// Every subscriber hears of every row that is published after it was made, in order. `row` makes a row by its number.
+/// Times by which a row is known again.
+fn timing(number: u64) -> Arc<BatchTiming> {
+    let command = CommandTiming { index: 1, received: 2, waited: 3, decided: 4, settled: 5 };
+    Arc::new(BatchTiming {
+        origin: Origin { boot: number, wall: -7 },
+        begun: Micros(9),
+        commands: vec![command],
+        append_begun: 20,
+        committed: 30,
+    })
+}
+
+/// Every subscriber hears of every row that is published after it was made, in order, with its times. `row` makes a row by its number.
 ///
 /// # Panics
 ///
 /// When the fan-out breaks a rule.
-pub(crate) async fn fan_out(fan_out: &impl FanOutUnderTest, row: impl Fn(u64) -> Arc<Row>) {
+pub(crate) async fn fan_out(fan_out: &impl FanOutUnderTest, row: impl Fn(u64) -> Told) {
     let publisher = fan_out.publisher().await;
-    publisher.publish(row(1));
+    let told = |number| Told { timing: (number == 3).then(|| timing(number)), ..row(number) };
+    publisher.publish(told(1));
     let mut one = fan_out.subscriber().await;
     let mut two = fan_out.subscriber().await;
     for number in 2..6 {
-        publisher.publish(row(number));
+        publisher.publish(told(number));
     }
     for subscriber in [&mut one, &mut two] {
         for number in 2..6 {
@@ -202,8 +215,9 @@ pub(crate) async fn fan_out(fan_out: &impl FanOutUnderTest, row: impl Fn(u64) ->
                 .await
                 .expect("a row comes")
                 .expect("the fan-out is open");
+            let expected = told(number).timing;
             assert!(
-                matches!(&hint, Hint::Row(got) if got.sequence.get() == number),
+                matches!(&hint, Hint::Row(got) if got.row.sequence.get() == number && got.timing == expected),
                 "{number}: {hint:?}"
             );
         }

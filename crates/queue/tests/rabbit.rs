@@ -5,7 +5,6 @@
 #[path = "../src/suite.rs"]
 mod suite;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ use lapin::{BasicProperties, Connection, ConnectionProperties};
 use queue::{
     Address, BatchPublisher, BatchSubscriber, CommandConsumer, CommandPublisher, CommandSource,
     DEAD_LETTERS, Delivery, Hint, ORDERS, PublishOutcome, QueueError, RabbitFanOut,
-    RabbitPublisher, RabbitQueue,
+    RabbitPublisher, RabbitQueue, Told,
 };
 use suite::{FanOutUnderTest, QueueUnderTest};
 use tokio::time::{sleep, timeout};
@@ -168,8 +167,8 @@ impl FanOutUnderTest for FanOutPlace {
     }
 }
 
-fn row(number: u64) -> Arc<Row> {
-    Arc::new(Row {
+fn row(number: u64) -> Told {
+    Told::from(Row {
         sequence: Sequence::new(number),
         time: Time::ZERO,
         incarnation: 1,

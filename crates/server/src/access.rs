@@ -60,8 +60,10 @@ pub const TABLE: &[(&str, &str, Access)] = &[
     ("GET", "/api/v1/markets/{symbol}/candles", Public),
     ("GET", "/api/v1/markets/{symbol}/ticker", Public),
     ("GET", "/api/v1/markets/{symbol}/trades", Public),
+    ("GET", "/api/v1/public/latency", Public),
     ("GET", "/api/v1/public/prices", Public),
     ("GET", "/api/v1/public/status", Public),
+    ("GET", "/api/v1/public/trace/{traceId}", Public),
     ("GET", "/api/v1/public/trades", Public),
     // Accounts.
     ("POST", "/api/v1/auth/login", Public),

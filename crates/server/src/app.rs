@@ -10,6 +10,7 @@ use follower::Live;
 use queue::CommandPublisher;
 use store::Db;
 use tokio::sync::{Semaphore, watch};
+use trace::Recorder;
 
 use crate::audit::Audit;
 use crate::auth::password::Passwords;
@@ -62,19 +63,27 @@ pub struct Parts {
     pub mailer: Arc<dyn Mailer>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
+    /// Where the times of requests are noted.
+    pub recorder: Arc<Recorder>,
 }
 
 /// Bounds on what would take the database from everybody else.
 pub(crate) struct Gates {
     /// Admissions of money that leaves: they wait for locks, each with a connection.
     pub(crate) outgoing: Semaphore,
+    /// Changes of accounts' flags, each with a connection of its own.
+    pub(crate) flags: Semaphore,
     /// Exports of the audit log.
     pub(crate) exports: Arc<Semaphore>,
 }
 
 impl Default for Gates {
     fn default() -> Self {
-        Self { outgoing: Semaphore::new(4), exports: Arc::new(Semaphore::new(2)) }
+        Self {
+            outgoing: Semaphore::new(4),
+            flags: Semaphore::new(2),
+            exports: Arc::new(Semaphore::new(2)),
+        }
     }
 }
 
@@ -116,6 +125,7 @@ pub struct Inner {
     pub(crate) exports: Arc<Semaphore>,
     pub(crate) pulse: Pulse,
     pub(crate) operations: Operations,
+    pub(crate) recorder: Arc<Recorder>,
     draining: watch::Sender<bool>,
 }
 
@@ -157,6 +167,7 @@ impl App {
             audit: Audit::start(parts.db.clone()),
             pulse: Pulse::default(),
             operations: Operations::default(),
+            recorder: parts.recorder,
             draining: watch::Sender::new(false),
             config: parts.config,
             db: parts.db,
@@ -168,6 +179,7 @@ impl App {
         crate::auth::revoked::follow(&app);
         crate::health::feel_pulse(&app);
         crate::sweep::start(&app);
+        crate::flags::start(&app);
         crate::operations::start(&app);
         crate::keys::start(&app);
         crate::audit::chain(&app);
@@ -213,5 +225,9 @@ impl App {
 
     pub(crate) fn downgrade(&self) -> std::sync::Weak<Inner> {
         Arc::downgrade(&self.0)
+    }
+
+    pub(crate) fn upgrade(inner: &std::sync::Weak<Inner>) -> Option<Self> {
+        inner.upgrade().map(Self)
     }
 }

@@ -3,7 +3,7 @@
 //! Invariant: what cannot be read is answered 400, 413 or 415 before any handler runs, and nothing is guessed: no unknown
 //! field, no field twice, no other character set, no compressed body.
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
@@ -53,7 +53,8 @@ impl<T: DeserializeOwned> FromRequest<App> for OptionalJson<T> {
             return Ok(Self(None));
         }
         check_type(&parts.headers)?;
-        Ok(Self(Some(parse(&bytes)?)))
+        // `null` is a way to say that there is nothing.
+        Ok(Self(parse(&bytes)?))
     }
 }
 
@@ -91,6 +92,10 @@ fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 pub(crate) async fn read(body: Body, app: &App) -> Result<Bytes, Problem> {
+    // What is announced to be too long need not be sent first.
+    if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
+        return Err(Problem::new(Code::BodyTooLarge));
+    }
     let collect = Limited::new(body, BODY_BYTES_MAX).collect();
     match tokio::time::timeout(app.config.body_timeout, collect).await {
         Err(_) => Err(Problem::new(Code::RequestTimeout)),

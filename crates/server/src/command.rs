@@ -19,6 +19,7 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::edge::BEHIND_MAX;
 use crate::problem::{Code, Problem};
+use crate::way;
 
 /// How long a command lives, in microseconds of journal time: longer than anybody waits for its answer.
 const TO_LIVE_MICROS: u64 = 15_000_000;
@@ -150,10 +151,15 @@ pub(crate) async fn submit(app: &App, ask: Ask) -> Result<Answer, Problem> {
     };
     // One limit for both: a client is answered in time, whichever of the two takes long.
     let until = Instant::now() + app.config.outcome_timeout;
+    way::submitted(app, &command);
     publish(app, &command, until).await?;
+    way::confirmed();
     match wait(app, &mut waiter, &command, until).await? {
         Some(decided) => Ok(Answer::Decided(decided)),
-        None => Ok(Answer::Pending(command)),
+        None => {
+            way::given_up();
+            Ok(Answer::Pending(command))
+        }
     }
 }
 
@@ -297,6 +303,7 @@ async fn wait(
             if outcome.entry().command.body_hash != command.body_hash {
                 return Err(Problem::new(Code::KeyReused));
             }
+            way::seen(&outcome);
             return Ok(Some(Decided::followed(outcome, false)));
         }
         if slice >= left {

@@ -123,6 +123,10 @@ fn body(html: &mut String, operation: &Value) {
 fn responses(html: &mut String, operation: &Value) {
     html.push_str("<h4>Answers</h4><table>");
     for (status, response) in operation["responses"].as_object().into_iter().flatten() {
+        // What any route may say is explained once, by its code.
+        if !response["$ref"].is_null() {
+            continue;
+        }
         let contents = response["content"].as_object();
         let schema = contents.and_then(|all| all.values().next()).map(|each| kind(&each["schema"]));
         let _ = write!(

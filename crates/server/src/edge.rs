@@ -3,6 +3,8 @@
 //! Invariant: no answer leaves without a trace id, and no failure leaves as anything but a problem: a handler's panic
 //! is answered 500 and logged, never a cut connection.
 
+use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
@@ -14,6 +16,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header}
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
+use trace::{Micros, Origin, Timed};
 use units::Sequence;
 
 use crate::access;
@@ -23,12 +26,14 @@ use crate::limits::Left;
 use crate::problem::{Code, Problem};
 use crate::rates;
 use crate::token::{BadToken, Principal};
+use crate::way::{self, Way};
 
 /// How long a read waits for the sequence that it asks for.
 const SEQUENCE_WAIT: Duration = Duration::from_secs(1);
 /// A server that is this far behind marks what it answers, and takes no orders.
 pub(crate) const BEHIND_MAX: Duration = Duration::from_secs(2);
 
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const TRACE_ID: HeaderName = HeaderName::from_static("x-trace-id");
 const SEQUENCE: HeaderName = HeaderName::from_static("x-sequence");
 const MIN_SEQUENCE: HeaderName = HeaderName::from_static("x-min-sequence");
@@ -47,12 +52,23 @@ pub struct Peer(pub SocketAddr);
 pub struct Context {
     /// The W3C trace id that it is part of.
     pub trace_id: u128,
+    /// The caller's span, where it has named one.
+    pub parent: Option<Parent>,
     /// Where it comes from, proxies that are trusted aside.
     pub address: IpAddr,
     /// Who asks.
     pub caller: Auth,
     /// The journal row that a read must have seen, if it says so.
     pub min_sequence: Option<Sequence>,
+}
+
+/// A caller's span, of a trace that is the caller's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parent {
+    /// The span.
+    pub span_id: u64,
+    /// Whether the caller keeps the trace.
+    pub sampled: bool,
 }
 
 /// Who asks.
@@ -89,7 +105,7 @@ impl FromRequestParts<App> for Principal {
 
 /// Passes one request through.
 pub(crate) async fn edge(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    let begun = Instant::now();
+    let (begun, started) = (Instant::now(), Micros::now());
     let method = request.method().clone();
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let route = matched.as_ref().map_or("none", MatchedPath::as_str);
@@ -111,14 +127,17 @@ pub(crate) async fn edge(State(app): State<App>, mut request: Request, next: Nex
     }
     // Who has failed to prove a key is nobody, and counts as such.
     let left = rates::take(&app, &context, &method, route);
-    let answer = match (left, refused) {
-        _ if is_preflight => StatusCode::NO_CONTENT.into_response(),
-        (Some(left), _) if !left.allowed => {
-            Problem::new(Code::TooManyRequests).retry_after(left.reset_seconds).into_response()
+    let work = async {
+        match (left, refused) {
+            _ if is_preflight => StatusCode::NO_CONTENT.into_response(),
+            (Some(left), _) if !left.allowed => {
+                Problem::new(Code::TooManyRequests).retry_after(left.reset_seconds).into_response()
+            }
+            (_, Some(problem)) => problem.into_response(),
+            _ => admit(&app, &mut context, &method, route, request, next).await,
         }
-        (_, Some(problem)) => problem.into_response(),
-        _ => admit(&app, &mut context, &method, route, request, next).await,
     };
+    let (answer, way) = way::noting(started, work).await;
     let mut response = finish(&app, answer, &context, left, origin.as_ref());
     if method == Method::OPTIONS && response.status() == StatusCode::NO_CONTENT {
         preflight(response.headers_mut());
@@ -127,6 +146,17 @@ pub(crate) async fn edge(State(app): State<App>, mut request: Request, next: Nex
         mark_stale(&app, response.headers_mut());
     }
     let status = response.status();
+    let is_traced = is_traced(&context, &method, route, status);
+    // What is only read costs no more than this.
+    if is_traced || way.sent.is_some() {
+        let request = answered(&context, started, &method, route, status, way);
+        if request.sent.is_some() {
+            server_timing(response.headers_mut(), &trace::stages(&request));
+        }
+        if is_traced {
+            app.recorder.request(request);
+        }
+    }
     telemetry::http_request(method.as_str(), route, status.as_u16(), begun.elapsed());
     if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN {
         app.audit.refused(context.address, route, status.as_u16(), context.trace_id);
@@ -136,6 +166,67 @@ pub(crate) async fn edge(State(app): State<App>, mut request: Request, next: Nex
         tracing::warn!(%method, route, status = status.as_u16(), trace_id, "request failed");
     }
     response
+}
+
+/// Tells whether a request is kept as a trace: every change, every failure of ours, and what a caller asks for.
+fn is_traced(context: &Context, method: &Method, route: &str, status: StatusCode) -> bool {
+    let changes = !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+    let ours = route.starts_with("/api/");
+    ours && (changes || context.parent.is_some_and(|parent| parent.sampled))
+        || status.is_server_error()
+}
+
+/// Puts together what a request's trace is made of.
+fn answered(
+    context: &Context,
+    begun: Micros,
+    method: &Method,
+    route: &str,
+    status: StatusCode,
+    way: Way,
+) -> trace::Request {
+    let ended = Micros::now().since(begun);
+    trace::Request {
+        trace_id: context.trace_id,
+        span_id: trace::new_span_id(),
+        parent_id: context.parent.map_or(0, |parent| parent.span_id),
+        is_foreign: context.parent.is_some(),
+        origin: Origin::now(),
+        begun,
+        method: method_name(method),
+        route: route.into(),
+        status: status.as_u16(),
+        authenticated: way.authenticated.unwrap_or(ended),
+        ended,
+        sent: way.sent,
+        timing: way.timing,
+    }
+}
+
+fn method_name(method: &Method) -> Cow<'static, str> {
+    let known = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+    let names = ["GET", "POST", "PUT", "PATCH", "DELETE"];
+    let place = known.iter().position(|known| known == method);
+    place
+        .and_then(|place| names.get(place))
+        .map_or(Cow::Borrowed("other"), |name| Cow::Borrowed(*name))
+}
+
+/// Says how long each stage of a command has taken, in milliseconds, as the W3C's Server Timing has it: the sum is the
+/// whole, from the request's head to its answer.
+fn server_timing(headers: &mut HeaderMap, stages: &[Timed]) {
+    let mut text = String::with_capacity(256);
+    let mut whole = 0;
+    for timed in stages {
+        whole += timed.micros;
+        let estimated = if timed.estimated { ";desc=\"estimated\"" } else { "" };
+        let (millis, micros) = (timed.micros / 1_000, timed.micros % 1_000);
+        let _ = write!(text, "{};dur={millis}.{micros:03}{estimated}, ", timed.stage.name());
+    }
+    let _ = write!(text, "total;dur={}.{:03}", whole / 1_000, whole % 1_000);
+    if let Ok(value) = HeaderValue::try_from(text) {
+        headers.insert(SERVER_TIMING, value);
+    }
 }
 
 /// Runs a request that is within its limits, if its caller may send it.
@@ -156,6 +247,7 @@ async fn admit(
         Err(problem) => problem.into_response(),
         Ok(min_sequence) => {
             context.min_sequence = min_sequence;
+            way::authenticated();
             request.extensions_mut().insert(*context);
             run(app, request, next).await
         }
@@ -182,12 +274,11 @@ fn context(app: &App, request: &Request) -> Context {
     } else {
         peer
     };
-    Context {
-        trace_id: trace_id(headers).unwrap_or_else(|| rand::random::<u128>().max(1)),
-        address,
-        caller: authenticate(app, headers),
-        min_sequence: None,
-    }
+    let (trace_id, parent) = match traceparent(headers) {
+        Some((trace_id, parent)) => (trace_id, Some(parent)),
+        None => (trace::new_trace_id(), None),
+    };
+    Context { trace_id, parent, address, caller: authenticate(app, headers), min_sequence: None }
 }
 
 fn authenticate(app: &App, headers: &HeaderMap) -> Auth {
@@ -215,8 +306,8 @@ fn forwarded_for(headers: &HeaderMap, trusted: &[IpAddr]) -> Option<IpAddr> {
     addresses.map(|hop| hop.to_canonical()).find(|hop| !trusted.contains(hop))
 }
 
-/// Reads the trace id of a `traceparent`, if it is a valid one.
-fn trace_id(headers: &HeaderMap) -> Option<u128> {
+/// Reads a `traceparent`, if it is a valid one.
+fn traceparent(headers: &HeaderMap) -> Option<(u128, Parent)> {
     let text = headers.get("traceparent")?.to_str().ok()?;
     let hex = |part: &str, len: usize| {
         let digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
@@ -229,7 +320,9 @@ fn trace_id(headers: &HeaderMap) -> Option<u128> {
     if !known || !hex(trace, 32) || !hex(span, 16) || !hex(flags, 2) || span == "0000000000000000" {
         return None;
     }
-    u128::from_str_radix(trace, 16).ok().filter(|trace| *trace != 0)
+    let trace = u128::from_str_radix(trace, 16).ok().filter(|trace| *trace != 0)?;
+    let sampled = u8::from_str_radix(flags, 16).ok()? & 1 == 1;
+    Some((trace, Parent { span_id: u64::from_str_radix(span, 16).ok()?, sampled }))
 }
 
 /// Waits for the row that a read must have seen.
@@ -320,7 +413,7 @@ fn finish(
     if let Some(origin) = origin.filter(|origin| allows(app, origin)) {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
         headers.insert(header::VARY, HeaderValue::from_static("origin"));
-        let exposed = "x-trace-id, x-sequence, retry-after, location, ratelimit-limit, ratelimit-remaining, ratelimit-reset";
+        let exposed = "server-timing, x-trace-id, x-sequence, retry-after, location, ratelimit-limit, ratelimit-remaining, ratelimit-reset";
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(exposed));
     }
     response
@@ -381,7 +474,7 @@ mod tests {
     #[test]
     fn only_a_valid_traceparent_is_taken() {
         let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
-        let id = |text: &str| trace_id(&headers("traceparent", text));
+        let id = |text: &str| traceparent(&headers("traceparent", text)).map(|(id, _)| id);
         let expected = u128::from_str_radix(trace, 16).ok();
         assert_eq!(id(&format!("00-{trace}-00f067aa0ba902b7-01")), expected);
         assert_eq!(id(&format!("cc-{trace}-00f067aa0ba902b7-01-more")), expected);

@@ -15,6 +15,7 @@ pub mod config;
 mod convert;
 mod docs;
 pub mod edge;
+mod flags;
 mod health;
 pub mod inbox;
 pub mod keys;
@@ -32,8 +33,10 @@ mod serve;
 mod sweep;
 pub mod tls;
 pub mod token;
+mod trace_view;
 mod vault;
 mod wallet;
+mod way;
 pub mod ws;
 
 use axum::Router;
@@ -59,6 +62,7 @@ fn described() -> OpenApiRouter<App> {
         .merge(orders::routes())
         .merge(convert::routes())
         .merge(public::routes())
+        .merge(trace_view::routes())
         .merge(prices::routes())
         .merge(market_data::routes::routes())
         .merge(health::routes())
@@ -70,14 +74,14 @@ fn described() -> OpenApiRouter<App> {
 #[must_use]
 pub fn openapi() -> utoipa::openapi::OpenApi {
     let mut openapi = described().into_openapi();
-    openapi::allow_keys(&mut openapi);
+    openapi::complete(&mut openapi);
     openapi
 }
 
 /// Returns the application's routes, behind the edge.
 pub fn router(app: App) -> Router {
     let (routes, mut openapi) = described().split_for_parts();
-    openapi::allow_keys(&mut openapi);
+    openapi::complete(&mut openapi);
     routes
         .merge(openapi::pages(&openapi))
         .merge(operations::pages())

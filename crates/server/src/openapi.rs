@@ -1,5 +1,7 @@
 //! The API's description, made from the handlers themselves: OpenAPI 3.1.
 
+mod refusals;
+
 use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
@@ -70,8 +72,14 @@ impl Modify for Security {
     }
 }
 
+/// Completes what the handlers say with what the edge does for all of them: keys, and its refusals.
+pub(crate) fn complete(openapi: &mut utoipa::openapi::OpenApi) {
+    allow_keys(openapi);
+    refusals::add(openapi);
+}
+
 /// Says of every route that takes keys that it does, and with which scope.
-pub(crate) fn allow_keys(openapi: &mut utoipa::openapi::OpenApi) {
+fn allow_keys(openapi: &mut utoipa::openapi::OpenApi) {
     for (path, item) in &mut openapi.paths.paths {
         let operations = [
             ("GET", &mut item.get),

@@ -174,6 +174,19 @@ pub async fn withdrawals(
     rows.iter().map(queued).collect()
 }
 
+/// Writes down that it was an operator who has given a withdrawal back: the journal does not say so.
+///
+/// # Errors
+///
+/// [`StoreError`] when the database does.
+pub async fn mark_rejected(db: &Db, withdrawal: Uuid) -> Result<(), StoreError> {
+    let client = db.get().await?;
+    let text = "UPDATE withdrawal_destinations SET rejected_at = clock_timestamp() \
+                 WHERE withdrawal_id = $1 AND rejected_at IS NULL";
+    client.execute(text, &[&withdrawal]).await?;
+    Ok(())
+}
+
 /// Finds a withdrawal.
 ///
 /// # Errors

@@ -329,7 +329,8 @@ pub async fn close(db: &Db, user: Uuid, mail: &NewMail) -> Result<Vec<Uuid>, Sto
         .execute(
             "UPDATE users SET email = 'closed-' || id || '@closed.invalid', display_name = '', \
                     password_hash = '', closed_at = clock_timestamp(), \
-                    locked_at = coalesce(locked_at, clock_timestamp()) \
+                    locked_at = coalesce(locked_at, clock_timestamp()), \
+                    flags_due_at = greatest(flags_due_at, clock_timestamp()) \
               WHERE id = $1 AND closed_at IS NULL",
             &[&user],
         )

@@ -9,7 +9,9 @@ use tokio_postgres::{GenericClient, Row};
 use units::AccountId;
 use uuid::Uuid;
 
+use crate::credentials::freeze_withdrawals;
 use crate::notices::{self, Notices};
+use crate::outbox::{self, NewMail};
 use crate::{Db, StoreError, Timestamp};
 use units::Time;
 
@@ -107,6 +109,10 @@ pub struct NewKey<'a> {
     pub sealed: &'a [u8],
     /// How long it is good; `None`: until it is revoked.
     pub lifetime: Option<Duration>,
+    /// How long withdrawals are frozen: a key is a way in.
+    pub freeze: Duration,
+    /// The mail that tells the owner.
+    pub mail: &'a NewMail,
 }
 
 /// Makes a key. `None` where the user has [`KEYS_MAX`] of them, or is locked out.
@@ -150,6 +156,8 @@ pub async fn create(db: &Db, new: &NewKey<'_>) -> Result<Option<KeyRow>, StoreEr
         return Ok(None);
     }
     let row = transaction.query_one(of_key!("WHERE k.id = $1"), &[&new.id]).await?;
+    freeze_withdrawals(&transaction, new.user, new.freeze).await?;
+    outbox::put(&transaction, new.mail).await?;
     transaction.commit().await?;
     key(&row).map(Some)
 }

@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod credentials;
 mod db;
 mod error;
+pub mod flags;
 pub mod journal;
 pub mod keys;
 pub mod leases;
@@ -26,6 +27,7 @@ pub mod roles;
 pub mod sessions;
 pub mod snapshots;
 pub mod suspects;
+pub mod traces;
 pub mod two_factor;
 pub mod users;
 

@@ -33,7 +33,9 @@ const MIGRATIONS: &[Migration] = &[
     migration!(5, "0005_projection_parts"),
     migration!(6, "0006_accounts"),
     migration!(7, "0007_keys_roles"),
-    migration!(8, "0008_audit_results"),
+    migration!(8, "0008_traces"),
+    migration!(9, "0009_account_flags"),
+    migration!(10, "0010_audit_results"),
 ];
 
 /// The key of the advisory lock under which migrations run: "kxmigrat" in ASCII.

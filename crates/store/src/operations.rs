@@ -12,7 +12,7 @@ use crate::{Db, StoreError};
 /// What waits in the database.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Waiting {
-    /// Commands answered with 202 that are not among the projected orders.
+    /// Commands answered with 202 that are not among the projected orders and may still be decided.
     pub pending: u64,
     /// The age of the oldest of them.
     pub oldest_pending: Duration,
@@ -33,6 +33,7 @@ pub async fn waiting(db: &Db) -> Result<Waiting, StoreError> {
             SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0)::float8 AS oldest
             FROM pending_commands w
             WHERE NOT EXISTS (SELECT FROM orders_projected decided WHERE decided.id = w.id)
+                AND NOT (SELECT g.time > w.expires_at FROM projection_progress g WHERE g.active)
         ) p";
     let row = client.query_one(&client.prepare_cached(text).await?, &[]).await?;
     Ok(Waiting {

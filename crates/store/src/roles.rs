@@ -170,7 +170,7 @@ pub async fn grant(
 }
 
 /// Locks a user out: all sessions and keys end, on every server, and nobody can log in. Only who stands above the user
-/// may: `by` is the role of who asks.
+/// may: `by` is the role of who asks. The core is to be told: see [`crate::flags`].
 ///
 /// # Errors
 ///
@@ -191,7 +191,12 @@ pub async fn lock(
         return Ok(Change::Already);
     }
     transaction
-        .execute("UPDATE users SET locked_at = clock_timestamp() WHERE id = $1", &[&user])
+        .execute(
+            // What is due later already must be looked at later, too.
+            "UPDATE users SET locked_at = clock_timestamp(), \
+                    flags_due_at = greatest(flags_due_at, clock_timestamp()) WHERE id = $1",
+            &[&user],
+        )
         .await?;
     end_ways_in(&transaction, user, None, "locked").await?;
     describe(&mut entry, user, "unlocked", "locked");
@@ -218,7 +223,13 @@ pub async fn unlock(
         Ok(false) => return Ok(Change::Already),
         Ok(true) => {}
     }
-    transaction.execute("UPDATE users SET locked_at = NULL WHERE id = $1", &[&user]).await?;
+    transaction
+        .execute(
+            "UPDATE users SET locked_at = NULL, flags_due_at = greatest(flags_due_at, clock_timestamp()) \
+              WHERE id = $1",
+            &[&user],
+        )
+        .await?;
     describe(&mut entry, user, "locked", "unlocked");
     audit::append_in(&*transaction, &[entry]).await?;
     transaction.commit().await?;

@@ -63,7 +63,7 @@ impl World {
 
     async fn publish(&self) {
         let row = store::journal::row(&self.db, self.head()).await.expect("an answer");
-        self.fan_out.publish(Arc::new(row.expect("it was appended")));
+        self.fan_out.publish(row.expect("it was appended").into());
     }
 
     /// Asserts that every part says what the journal says, wherever it stands.
@@ -106,8 +106,14 @@ impl Replica {
         let (live, feeds) = (follower.live(), follower.feeds());
         let stop = CancellationToken::new();
         let never = CancellationToken::new();
-        let projections =
-            share_projections(world.db.clone(), Arc::clone(&live), feeds, hold, never);
+        let projections = share_projections(
+            world.db.clone(),
+            Arc::clone(&live),
+            feeds,
+            hold,
+            Arc::default(),
+            never,
+        );
         let projections = tokio::spawn(projections);
         Self { live, follower: tokio::spawn(follower.run(stop.clone())), projections, stop }
     }

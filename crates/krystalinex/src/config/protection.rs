@@ -15,6 +15,8 @@ pub struct Protection {
     pub withdrawals: WithdrawalRules,
     /// Requests that one caller may make.
     pub rate_limits: RateLimits,
+    /// Connections at once; as many as a server has by itself where it is not set.
+    pub connections_max: Option<usize>,
 }
 
 impl Protection {
@@ -23,6 +25,9 @@ impl Protection {
         config.keys = self.keys.clone();
         config.withdrawals = self.withdrawals.clone();
         config.rate_limits = self.rate_limits;
+        if let Some(max) = self.connections_max {
+            config.connections_max = max;
+        }
     }
 
     pub(super) fn read(mode: Mode, reader: &mut Reader<'_>) -> Self {
@@ -53,13 +58,19 @@ impl Protection {
         };
         let rule = "`none`, or such as anonymous=100,user=100,orders=2000,attempts=60,money=600";
         let rate_limits = reader.read("KX_RATE_LIMITS", rule, |text| text.parse().ok());
-        Self { keys, withdrawals, rate_limits: rate_limits.unwrap_or_default() }
+        let connections_max =
+            reader.read("KX_CONNECTIONS_MAX", "a whole number from 1 to 1000000", connections);
+        Self { keys, withdrawals, rate_limits: rate_limits.unwrap_or_default(), connections_max }
     }
 }
 
 fn window(text: &str) -> Option<Duration> {
     let millis = text.parse().ok().filter(|millis| (100..=60_000).contains(millis))?;
     Some(Duration::from_millis(millis))
+}
+
+fn connections(text: &str) -> Option<usize> {
+    text.parse().ok().filter(|connections| (1..=1_000_000).contains(connections))
 }
 
 fn hours(text: &str) -> Option<Duration> {
@@ -102,5 +113,6 @@ mod tests {
         assert_eq!((hours("721"), hours("-1"), hours("")), (None, None, None));
         assert_eq!(window("5000"), Some(Duration::from_secs(5)));
         assert_eq!((window("99"), window("60001")), (None, None));
+        assert_eq!((connections("1"), connections("0"), connections("x")), (Some(1), None, None));
     }
 }

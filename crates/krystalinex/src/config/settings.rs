@@ -143,6 +143,42 @@ pub const SETTINGS: &[Setting] = &[
         "`up --full`: a file with the key of GoAlert's integration; GoAlert is not told where it is not set",
     ),
     setting(
+        "KX_CONNECTIONS_MAX",
+        Some("10240"),
+        "connections of clients at once, WebSockets among them; one more is told 503 and closed",
+    ),
+    setting("KX_TRACES", Some("on"), "whether every change has its trace: on or off"),
+    setting("KX_TRACE_DAYS", Some("7"), "how many days traces are kept"),
+    setting(
+        "KX_TRACE_MIB_MAX",
+        Some("4096"),
+        "how much of the database traces may take, in MiB, about",
+    ),
+    setting(
+        "JAEGER_PORT",
+        Some("16686"),
+        "the port of the built-in traces, in Jaeger's API, on this machine alone; 0: none",
+    ),
+    setting(
+        "OTLP_PORT",
+        Some("4318"),
+        "the port that takes other services' spans, by OTLP over HTTP, on this machine alone; 0: none",
+    ),
+    setting(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        None,
+        "a collector that traces are sent to as well, such as http://jaeger:4317",
+    ),
+    setting(
+        "OTEL_EXPORTER_OTLP_PROTOCOL",
+        None,
+        "grpc or http/protobuf; by the port where it is not set: 4318 is HTTP's",
+    ),
+    secret(
+        "OTEL_EXPORTER_OTLP_HEADERS",
+        "headers for the collector, name=value with commas between",
+    ),
+    setting(
         "KX_PRICE_FEEDS",
         Some(""),
         "other exchanges whose prices are shown beside ours, the preferred one first, such as binance,kraken; \

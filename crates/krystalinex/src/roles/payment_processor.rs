@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{drained, open, serve};
 use crate::config::Config;
 use crate::exchange::{Exchange, Settings};
+use crate::traces::{self, Writer};
 use crate::{markets, process};
 
 /// Runs it until `shutdown`.
@@ -46,12 +47,15 @@ async fn process(
         return Ok(());
     };
     tokio::spawn(process::measure_pool(db.clone()));
-    let settings = Settings::new(config, markets);
+    let recorder = traces::recorder(config);
+    let settings = Settings::new(config, markets, &recorder);
+    let traces = Writer::start(config, &db, recorder, &settings.owner);
     let mut exchange = Exchange::start(db, settings, transport, Arc::clone(status)).await?;
     let ended = tokio::select! {
         () = shutdown.cancelled() => Ok(()),
         failed = exchange.failed() => Err(failed),
     };
     exchange.stop().await;
+    traces.stop().await;
     ended
 }

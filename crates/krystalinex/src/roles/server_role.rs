@@ -15,7 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{drained, open, serve};
 use crate::config::Config;
+use crate::exchange::host_name;
 use crate::process;
+use crate::traces::{self, Writer};
 use crate::transport::Transport;
 use crate::waiting;
 
@@ -29,7 +31,8 @@ const LOOK: Duration = Duration::from_millis(20);
 /// The port is in use, what it stands on is not as it must be, or the journal cannot be followed.
 pub(super) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let jwt_secret = config.jwt_secret.clone().context("a server needs JWT_SECRET")?;
-    let server_config = config.for_server(jwt_secret);
+    let mut server_config = config.for_server(jwt_secret);
+    crate::process::fit_connections(&mut server_config);
     let listener = server::bind(config.server_address()).await?.into_std()?;
     let stop = CancellationToken::new();
     let until_ready = stop.child_token();
@@ -47,8 +50,12 @@ pub(super) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::
         drained(serving).await;
         return Ok(());
     };
+    let recorder = traces::recorder(&config);
+    let written = Writer::start(&config, &db, Arc::clone(&recorder), &host_name());
+    serving.extend(traces::serve(&config, &db, &server_config, &stop).await?);
     let app = App::new(Parts {
         config: server_config,
+        recorder,
         db,
         live: Arc::clone(&live),
         publisher: Arc::clone(&transport.publisher),
@@ -66,6 +73,7 @@ pub(super) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::
     // Requests under way still wait for rows, so following ends after them.
     drained(serving).await;
     stop.cancel();
+    written.stop().await;
     let _ = following.await;
     Ok(())
 }

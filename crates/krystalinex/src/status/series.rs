@@ -30,7 +30,8 @@ impl Series {
 
     /// Returns the sum of those series whose labels are as wanted.
     pub(super) fn sum_where(&self, name: &str, wanted: impl Fn(&str) -> bool) -> f64 {
-        self.all(name).filter(|(labels, _)| wanted(labels)).map(|(_, value)| value).sum()
+        let wanted = self.all(name).filter(|(labels, _)| wanted(labels));
+        wanted.fold(0.0, |sum, (_, value)| sum + value)
     }
 }
 

@@ -137,6 +137,7 @@ async fn each_bad_message_is_put_aside_with_its_reason_and_its_neighbours_are_de
     stand.decide = with_a_defect;
     let address = Address::parse(&broker.url()).expect("it is an address");
     let parts = Parts {
+        recorder: Arc::default(),
         db: stand.db.clone(),
         source: Arc::new(RabbitQueue::new(address.clone(), "test")),
         fan_out: Arc::new(stand.fan_out.clone()),

@@ -103,6 +103,7 @@ impl Stand {
     pub(crate) fn sequencer(&self, production: bool) -> JoinHandle<Result<(), ProcessorError>> {
         let config = self.config(production);
         let parts = Parts {
+            recorder: Arc::default(),
             db: self.db.clone(),
             source: Arc::new(self.queue.clone()),
             fan_out: Arc::new(self.fan_out.clone()),

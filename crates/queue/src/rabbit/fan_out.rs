@@ -8,7 +8,6 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
-use journal::Row;
 use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, QueueBindOptions,
     QueueDeclareOptions,
@@ -16,12 +15,15 @@ use lapin::options::{
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, Consumer};
 use tokio::sync::mpsc;
+use trace::BatchTiming;
 
 use super::connection::{Address, Backoff, close, failed};
 use super::row;
 use super::topology::{JOURNAL, declare_exchange};
-use crate::{BatchPublisher, BatchSubscriber, Hint, QueueError};
+use crate::{BatchPublisher, BatchSubscriber, Hint, QueueError, Told};
 
+/// The header with the times of a row's commands.
+const TIMING: &str = "kx-timing";
 /// Rows that may wait to be published; more are a gap.
 const WAITING_MAX: usize = 256;
 /// Rows that the broker keeps for one follower; the oldest give way, which is a gap.
@@ -35,7 +37,7 @@ const ARRIVED_MAX: usize = 256;
 /// one of its own.
 #[derive(Clone)]
 pub struct RabbitFanOut {
-    sender: mpsc::Sender<Arc<Row>>,
+    sender: mpsc::Sender<Told>,
     address: Address,
     service: String,
 }
@@ -60,24 +62,24 @@ impl RabbitFanOut {
 }
 
 impl BatchPublisher for RabbitFanOut {
-    fn publish(&self, row: Arc<Row>) {
+    fn publish(&self, told: Told) {
         // A row that does not fit is a gap, which its followers see by the next row's number.
-        let _ = self.sender.try_send(row);
+        let _ = self.sender.try_send(told);
     }
 }
 
-async fn publish(address: Address, purpose: String, mut receiver: mpsc::Receiver<Arc<Row>>) {
+async fn publish(address: Address, purpose: String, mut receiver: mpsc::Receiver<Told>) {
     let mut backoff = Backoff::new();
     loop {
         if let Ok(connection) = address.connect(&purpose).await {
             if let Ok(channel) = open(&connection).await {
                 backoff.reset();
                 loop {
-                    let Some(row) = receiver.recv().await else {
+                    let Some(told) = receiver.recv().await else {
                         close(connection);
                         return;
                     };
-                    if let Err(error) = publish_row(&channel, &row).await {
+                    if let Err(error) = publish_row(&channel, &told).await {
                         tracing::warn!(broker = %address, reason = %error, "broadcasting has ended");
                         break;
                     }
@@ -100,16 +102,16 @@ async fn open(connection: &Connection) -> Result<Channel, QueueError> {
     Ok(channel)
 }
 
-async fn publish_row(channel: &Channel, row: &Row) -> Result<(), QueueError> {
+async fn publish_row(channel: &Channel, told: &Told) -> Result<(), QueueError> {
     let options = BasicPublishOptions::default();
-    let body = row::encode(row);
-    let published = channel.basic_publish(
-        JOURNAL.into(),
-        "".into(),
-        options,
-        &body,
-        BasicProperties::default(),
-    );
+    let body = row::encode(&told.row);
+    let mut properties = BasicProperties::default();
+    if let Some(timing) = &told.timing {
+        let mut headers = FieldTable::default();
+        headers.insert(TIMING.into(), AMQPValue::ByteArray(timing.encode().into()));
+        properties = properties.with_headers(headers);
+    }
+    let published = channel.basic_publish(JOURNAL.into(), "".into(), options, &body, properties);
     published.await.map(drop).map_err(|error| failed(&error))
 }
 
@@ -175,16 +177,25 @@ async fn follow(connection: &Connection, sender: &mpsc::Sender<Hint>) -> Result<
             Some(Err(error)) => return Err(failed(&error)),
             None => return Err(QueueError::Closed),
         };
+        let timing = timing(message.properties.headers().as_ref());
         let acknowledged = message.acker.ack(BasicAckOptions::default()).await;
         acknowledged.map_err(|error| failed(&error))?;
         // A row in a form that is not known stands in the journal in one that is, or following stops there.
         let hint = match row::decode(Bytes::from(message.data)) {
-            Some(row) => Hint::Row(Arc::new(row)),
+            Some(row) => Hint::Row(Told { row: Arc::new(row), timing }),
             None => Hint::Gap,
         };
         if sender.send(hint).await.is_err() {
             return Ok(());
         }
+    }
+}
+
+/// Reads a row's times; none where they are in a form that is not known, for they are no part of the truth.
+fn timing(headers: Option<&FieldTable>) -> Option<Arc<BatchTiming>> {
+    match headers?.inner().get(TIMING)? {
+        AMQPValue::ByteArray(bytes) => BatchTiming::decode(bytes.as_slice()).map(Arc::new),
+        _ => None,
     }
 }
 

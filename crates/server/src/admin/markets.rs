@@ -28,7 +28,7 @@ pub(crate) struct MarketNow {
 
 /// Halts a market: nothing trades, and cancels are still taken.
 #[utoipa::path(post, path = "/api/v1/admin/markets/{symbol}/halt", tag = "Admin", security(("bearer" = [])),
-    params(("symbol" = String, Path, description = "Such as BTC-USD")), request_body = Option<Reason>, responses(
+    params(("symbol" = String, Path, example = "BTC-USD", description = "Such as BTC-USD")), request_body = Option<Reason>, responses(
     (status = 200, body = MarketNow), (status = 202, description = "Not decided yet"),
     (status = 403, body = ProblemBody, description = "`role_missing`"), (status = 404, body = ProblemBody)))]
 pub(super) async fn halt(
@@ -45,7 +45,7 @@ pub(super) async fn halt(
 
 /// Resumes a market: everything trades again.
 #[utoipa::path(post, path = "/api/v1/admin/markets/{symbol}/resume", tag = "Admin", security(("bearer" = [])),
-    params(("symbol" = String, Path, description = "Such as BTC-USD")), request_body = Option<Reason>, responses(
+    params(("symbol" = String, Path, example = "BTC-USD", description = "Such as BTC-USD")), request_body = Option<Reason>, responses(
     (status = 200, body = MarketNow), (status = 202, description = "Not decided yet"),
     (status = 403, body = ProblemBody, description = "`role_missing`"), (status = 404, body = ProblemBody)))]
 pub(super) async fn resume(

@@ -4,11 +4,9 @@ use axum::Json as Out;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use engine::{AccountFlags, Action, Event};
 use serde::{Deserialize, Serialize};
 use store::admin::{self, UserRow};
 use store::roles::{self, Change, Role};
-use units::AccountId;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 use wire::body::{Balance, Page};
@@ -18,8 +16,8 @@ use super::{Reason, entry, unavailable};
 use crate::access::Staff;
 use crate::app::App;
 use crate::body::{Json, OptionalJson, Query, Segment, page_size};
-use crate::command::{Answer, Ask, command_id, submit};
 use crate::edge::Context;
+use crate::flags;
 use crate::orders::cursor;
 use crate::problem::{Code, Problem, ProblemBody};
 
@@ -163,10 +161,11 @@ pub(super) async fn lock(
         return Err(Problem::new(Code::OwnRequest));
     }
     let entry = entry(staff, &context, "admin.lock", reason.as_deref());
+    // Where telling the core fails, the user is locked out already, and it stays due.
     let change = roles::lock(&app.db, id, staff.role, entry).await;
     check(change.map_err(|error| unavailable(&error))?)?;
     let row = find(&app, id).await?;
-    flag(&app, &context, row.account, true).await?;
+    flags::tell(&app, id, row.account, context.trace_id).await?;
     Ok(Out(UserBody::from(&row)))
 }
 
@@ -191,7 +190,7 @@ pub(super) async fn unlock(
     let change = roles::unlock(&app.db, id, staff.role, entry).await;
     check(change.map_err(|error| unavailable(&error))?)?;
     let row = find(&app, id).await?;
-    flag(&app, &context, row.account, false).await?;
+    flags::tell(&app, id, row.account, context.trace_id).await?;
     Ok(Out(UserBody::from(&row)))
 }
 
@@ -201,33 +200,6 @@ fn check(change: Change) -> Result<(), Problem> {
         Change::NoSuchUser => Err(Problem::new(Code::NotFound)),
         Change::LastAdmin => Err(Problem::new(Code::LastAdmin)),
         Change::Above => Err(Problem::new(Code::RoleAbove)),
-    }
-}
-
-/// Tells the core, so that commands that are on their way are refused, too. Where this fails the user is locked out
-/// already, and the request may be repeated.
-async fn flag(
-    app: &App,
-    context: &Context,
-    account: AccountId,
-    locked: bool,
-) -> Result<(), Problem> {
-    let flags = app.live.read(|state| state.account(account).map(|account| account.flags));
-    let Some(flags) = flags.filter(|flags| flags.locked != locked) else { return Ok(()) };
-    let ask = Ask {
-        id: command_id(Uuid::nil(), "account flags", None),
-        keyed: false,
-        body_hash: account.get(),
-        trace_id: context.trace_id,
-        expires_at: None,
-        action: Action::SetAccountFlags { account, flags: AccountFlags { locked, ..flags } },
-    };
-    match submit(app, ask).await? {
-        Answer::Decided(decided) => match decided.event() {
-            Event::Rejected(reject) => Err(Problem::refused(*reject)),
-            _ => Ok(()),
-        },
-        Answer::Pending(_) => Err(Problem::new(Code::OutcomeUnknown)),
     }
 }
 

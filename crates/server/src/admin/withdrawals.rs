@@ -20,7 +20,7 @@ use crate::body::{self, IdempotencyKey, OptionalJson, Query, RequestKey, Segment
 use crate::command::{Answer, Ask, command_id, submit};
 use crate::edge::{Context, with_sequence};
 use crate::orders::{cursor, min_projected, wait_projected};
-use crate::problem::{Code, Problem, ProblemBody};
+use crate::problem::{Code, Problem, ProblemBody, chain};
 
 /// A withdrawal in the queue.
 #[derive(Serialize, ToSchema)]
@@ -242,6 +242,12 @@ async fn decide(
             return Err(refused(app, entry, &target, Problem::refused(*reject)));
         }
         _ => return Err(Problem::new(Code::Defect)),
+    }
+    if step.to == WithdrawalState::Cancelled
+        && let Err(error) = admin::mark_rejected(&app.db, row.id).await
+    {
+        // Its owner reads `cancelled` then; who has rejected it is in the audit log in any case.
+        tracing::warn!(error = %chain(&error), "cannot write down who has given a withdrawal back");
     }
     row.status = step.to.code().to_owned();
     row.updated_at = decided.time();

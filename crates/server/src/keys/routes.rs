@@ -21,8 +21,11 @@ use wire::time::Timestamp;
 use super::Scopes;
 use super::network::Network;
 use crate::app::App;
+use crate::auth::confirm::confirm as confirm_identity;
+use crate::auth::origin;
 use crate::body::{Json, Segment};
 use crate::edge::Context;
+use crate::mail::letter::Letter;
 use crate::problem::{Code, Problem, ProblemBody};
 use crate::token::Principal;
 
@@ -51,6 +54,11 @@ pub(crate) struct CreateKey {
     addresses: Option<Vec<String>>,
     /// Days until its time is over, 1 to 3650; until it is revoked unless given.
     expires_in_days: Option<u32>,
+    /// The password.
+    #[schema(required, value_type = String)]
+    password: Option<String>,
+    /// A code of the second factor, where that is on.
+    code: Option<String>,
 }
 
 /// A key.
@@ -109,11 +117,14 @@ pub(crate) struct Keys {
     items: Vec<KeyBody>,
 }
 
-/// Makes a key. Its secret is in this answer alone.
+/// Makes a key, for whoever proves once more who they are. Its secret is in this answer alone. Withdrawals are frozen for a
+/// while, as after any change of what somebody gets in with.
 #[utoipa::path(post, path = "/api/v1/auth/api-keys", tag = "Keys", security(("bearer" = [])), request_body = CreateKey,
-    responses((status = 201, body = CreatedKey), (status = 401, body = ProblemBody),
+    responses((status = 201, body = CreatedKey),
+    (status = 401, body = ProblemBody, description = "`credentials_invalid`, `second_factor_required`, `second_factor_invalid`"),
     (status = 403, body = ProblemBody, description = "`session_needed`: a key makes no keys"),
-    (status = 422, body = ProblemBody, description = "`value_invalid`, `too_many_keys`")))]
+    (status = 422, body = ProblemBody, description = "`value_invalid`, `too_many_keys`"),
+    (status = 429, body = ProblemBody, description = "`too_many_requests`, `too_many_attempts`")))]
 async fn create(
     State(app): State<App>,
     context: Context,
@@ -128,6 +139,9 @@ async fn create(
         return Err(Problem::value("addresses", "required", rule));
     }
     let lifetime = lifetime(body.expires_in_days)?;
+    let code = body.code.as_deref();
+    let user = confirm_identity(&app, &context, &principal, body.password, code).await?;
+    let mail = Letter::changed("an API key was made", &origin(&context)).seal(&app, &user.email);
     let id = Uuid::new_v4();
     let secret = format!("kxs_{}", URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>()));
     let new = NewKey {
@@ -138,11 +152,14 @@ async fn create(
         networks: &networks,
         sealed: &app.vault.seal(&super::purpose(principal.user), id, secret.as_bytes()),
         lifetime,
+        freeze: app.config.withdrawal_freeze,
+        mail: &mail,
     };
     let row = keys::create(&app.db, &new)
         .await
         .map_err(|error| Problem::unavailable("cannot make a key", &error))?
         .ok_or(Problem::new(Code::TooManyKeys))?;
+    app.delivery.wake();
     let detail = serde_json::json!({
         "key": id, "label": label, "scopes": scopes.names().collect::<Vec<_>>(), "addresses": networks
     });

@@ -80,7 +80,7 @@ fn answer(app: &App, sequence: Sequence, bytes: Bytes) -> Response {
 
 /// Shows a market's rules and state.
 #[utoipa::path(get, path = "/api/v1/markets/{symbol}", tag = "Markets",
-    params(("symbol" = String, Path, description = "The market, such as `BTC-USD`")), responses(
+    params(("symbol" = String, Path, example = "BTC-USD", description = "The market, such as `BTC-USD`")), responses(
     (status = 200, body = body::Market), (status = 404, body = ProblemBody)))]
 async fn one(State(app): State<App>, Segment(text): Segment) -> Result<Response, Problem> {
     let not_found = || Problem::new(Code::NotFound);
@@ -110,7 +110,7 @@ struct BookQuery {
 /// `lastUpdateId` and `checksum` fit the `book` channel of `/ws`. The `ETag` is the last update: ask with `If-None-Match`
 /// to be answered 304 while nothing has changed.
 #[utoipa::path(get, path = "/api/v1/markets/{symbol}/book", tag = "Markets",
-    params(("symbol" = String, Path, description = "The market, such as `BTC-USD`"), BookQuery), responses(
+    params(("symbol" = String, Path, example = "BTC-USD", description = "The market, such as `BTC-USD`"), BookQuery), responses(
     (status = 200, body = body::Book), (status = 304, description = "Nothing has changed"),
     (status = 404, body = ProblemBody), (status = 422, body = ProblemBody)))]
 async fn book(
@@ -150,7 +150,7 @@ impl FromRequestParts<App> for IfNoneMatch {
 
 /// Shows a market's last and best prices, and what it did in the last 24 hours, exact by trade.
 #[utoipa::path(get, path = "/api/v1/markets/{symbol}/ticker", tag = "Markets",
-    params(("symbol" = String, Path, description = "The market, such as `BTC-USD`")), responses(
+    params(("symbol" = String, Path, example = "BTC-USD", description = "The market, such as `BTC-USD`")), responses(
     (status = 200, body = body::Ticker), (status = 404, body = ProblemBody), (status = 503, body = ProblemBody)))]
 async fn ticker(
     State(app): State<App>,
@@ -179,7 +179,7 @@ struct TradesQuery {
 
 /// Lists a market's trades, newest first.
 #[utoipa::path(get, path = "/api/v1/markets/{symbol}/trades", tag = "Markets",
-    params(("symbol" = String, Path, description = "The market, such as `BTC-USD`"), TradesQuery), responses(
+    params(("symbol" = String, Path, example = "BTC-USD", description = "The market, such as `BTC-USD`"), TradesQuery), responses(
     (status = 200, body = Page<body::Trade>), (status = 404, body = ProblemBody), (status = 422, body = ProblemBody)))]
 async fn trades(
     State(app): State<App>,
@@ -275,7 +275,7 @@ struct CandlesQuery {
 /// `[openTime, closeTime)` in UTC. With `start`, the first `limit` candles from there; without, the last ones. An
 /// interval without trades carries the last close, with volume 0; before a market's first trade there are none.
 #[utoipa::path(get, path = "/api/v1/markets/{symbol}/candles", tag = "Markets",
-    params(("symbol" = String, Path, description = "The market, such as `BTC-USD`"), CandlesQuery), responses(
+    params(("symbol" = String, Path, example = "BTC-USD", description = "The market, such as `BTC-USD`"), CandlesQuery), responses(
     (status = 200, body = body::Candles), (status = 404, body = ProblemBody), (status = 422, body = ProblemBody),
     (status = 503, body = ProblemBody)))]
 async fn candles(

@@ -207,11 +207,7 @@ fn order_way(facts: &mut Facts, app: &App, seen: &Seen) {
     );
     let oldest = app.live.longest_wait().max(seen.waiting.oldest_pending);
     facts.warn_if(oldest > WAITING_WARN, "Oldest waiting command", span(oldest));
-    facts.warn_if(
-        seen.waiting.pending > 0,
-        "Answered and undecided",
-        seen.waiting.pending.to_string(),
-    );
+    facts.say("Answered and undecided", seen.waiting.pending.to_string());
     if let Some((_, overview)) = &seen.overview {
         facts.say("Epoch", format!("{}, for {}", overview.epoch, span(overview.raised)));
         if overview.processors > 0 {

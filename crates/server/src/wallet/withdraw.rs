@@ -55,10 +55,10 @@ pub(crate) struct Withdrawal {
     asset: String,
     /// How much.
     amount: String,
-    /// `requested`, `approved`, `sending` (held), `settled` (gone), `failed`, `cancelled` (given back), `rejected` or
-    /// `expired`.
+    /// `requested`, `approved`, `sending` (held), `settled` (gone), `failed`, `cancelled` (given back), `rejected` (never
+    /// held, or given back) or `expired`.
     state: String,
-    /// Why it was refused.
+    /// Why it was refused; `rejected_by_operator` where the exchange has given it back.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     /// Where to, as long as that is kept.

@@ -124,6 +124,19 @@ fn withdrawals_are_decided_by_somebody_else(world: &World) {
     assert_eq!((&approved["email"], &approved["amount"]), (&json!(user.email), &json!("10.00")));
     assert_eq!(decide(&first, "approve").problem(409), "withdrawal_state");
     assert_eq!(decide(&second, "reject").expect(200)["state"], "cancelled");
+    until("its owner reads who has given it back", || {
+        let one = user.get(&format!("/api/v1/wallet/withdraw/{second}")).expect(200);
+        let list = user.get("/api/v1/wallet/withdraw").expect(200);
+        let money = user.get("/api/v1/wallet/transactions").expect(200);
+        let said = |list: &serde_json::Value| {
+            let all = list["items"].as_array().cloned().unwrap_or_default();
+            all.iter().any(|item| item["reason"] == "rejected_by_operator")
+        };
+        one["state"] == "rejected"
+            && one["reason"] == "rejected_by_operator"
+            && said(&list)
+            && said(&money)
+    });
     assert_eq!(world.balance(&user, USD).held, Amount::new(20 * UNIT));
     assert_eq!(decide(&second, "approve").problem(409), "withdrawal_state");
     assert_eq!(decide(&first, "reject").expect(200)["state"], "cancelled", "until it is sent");

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::Case;
 use crate::http;
 use crate::signing::{Key, now, until};
-use crate::world::{World, config, limit};
+use crate::world::{PASSWORD, World, config, limit};
 use crate::ws::Client;
 
 pub const CASES: &[Case] = &[
@@ -21,6 +21,7 @@ pub const CASES: &[Case] = &[
     ("a_key_is_used_from_its_addresses_alone", a_key_is_used_from_its_addresses_alone),
     ("a_key_has_its_time", a_key_has_its_time),
     ("bad_keys_are_not_made", bad_keys_are_not_made),
+    ("a_key_is_made_by_who_proves_to_be_the_owner", a_key_is_made_by_who_proves_to_be_the_owner),
     ("a_user_has_so_many_keys", a_user_has_so_many_keys),
     ("the_table_of_routes_is_the_description", the_table_of_routes_is_the_description),
     ("every_route_takes_what_the_table_says", every_route_takes_what_the_table_says),
@@ -34,7 +35,9 @@ const BALANCES: &str = "/api/v1/wallet/balances";
 
 fn a_key_is_shown_once_and_signs(world: &World) {
     let user = world.funded("1000.00", "0");
-    let body = json!({ "label": "my bot", "scopes": ["read", "trade"], "expiresInDays": 30 });
+    let body = json!({
+        "label": "my bot", "scopes": ["read", "trade"], "expiresInDays": 30, "password": PASSWORD
+    });
     let made = user.post(KEYS, &body).expect(201);
     let key = Key::of(&user, &made);
     // 256 bits in base64.
@@ -204,8 +207,10 @@ fn a_revoked_key_ends_on_every_server(world: &World) {
 
 fn a_key_is_used_from_its_addresses_alone(world: &World) {
     let user = world.user();
-    let body =
-        json!({ "label": "x", "scopes": ["read"], "addresses": ["192.0.2.0/24", "2001:db8::1"] });
+    let addresses = ["192.0.2.0/24", "2001:db8::1"];
+    let body = json!({
+        "label": "x", "scopes": ["read"], "addresses": addresses, "password": PASSWORD
+    });
     let made = user.post(KEYS, &body).expect(201);
     assert_eq!(made["key"]["addresses"], json!(["192.0.2.0/24", "2001:db8::1/128"]));
     let key = Key::of(&user, &made);
@@ -234,7 +239,7 @@ fn a_key_has_its_time(world: &World) {
 
 fn bad_keys_are_not_made(world: &World) {
     let user = world.user();
-    let good = json!({ "label": "x", "scopes": ["read"] });
+    let good = json!({ "label": "x", "scopes": ["read"], "password": PASSWORD });
     let with = |field: &str, value: Value| {
         let mut body = good.clone();
         body[field] = value;
@@ -268,9 +273,38 @@ fn bad_keys_are_not_made(world: &World) {
     assert_eq!(user.get(KEYS).expect(200)["items"], json!([]));
 }
 
+/// A stolen session makes no key, and the money stays where it is for a while after one was made.
+fn a_key_is_made_by_who_proves_to_be_the_owner(world: &World) {
+    let user = world.funded("100.00", "0");
+    let ask = |with: Value| {
+        let mut body =
+            json!({ "label": "x", "scopes": ["withdraw"], "addresses": ["127.0.0.0/8"] });
+        body.as_object_mut().expect("an object").extend(with.as_object().cloned().expect("one"));
+        user.post(KEYS, &body)
+    };
+    let frozen = || {
+        let profile = user.get("/api/v1/account/profile").expect(200);
+        profile["withdrawalsFrozenUntil"].is_string()
+    };
+    let missing = ask(json!({}));
+    assert_eq!(missing.problem(422), "value_invalid");
+    assert_eq!(missing.json()["errors"][0]["field"], "password");
+    assert_eq!(ask(json!({ "password": "wrong" })).problem(401), "credentials_invalid");
+    assert_eq!(user.get(KEYS).expect(200)["items"], json!([]));
+    assert!(!frozen(), "nothing has changed");
+    let key = Key::of(&user, &ask(json!({ "password": PASSWORD })).expect(201));
+    assert!(frozen(), "a key is a way in");
+    let body = json!({ "asset": "USD", "amount": "1.00", "destination": "bank" });
+    assert_eq!(key.post("/api/v1/wallet/withdraw", &body).problem(422), "withdrawal_frozen");
+    // Where there is a second factor, it is asked for too.
+    let staff = world.staff("support");
+    let body = json!({ "label": "x", "scopes": ["read"], "password": PASSWORD });
+    assert_eq!(staff.post(KEYS, &body).problem(401), "second_factor_required");
+}
+
 fn a_user_has_so_many_keys(world: &World) {
     let user = world.user();
-    let body = json!({ "label": "x", "scopes": ["read"] });
+    let body = json!({ "label": "x", "scopes": ["read"], "password": PASSWORD });
     let statuses: Vec<u16> = thread::scope(|scope| {
         let all: Vec<_> = (0..24).map(|_| scope.spawn(|| user.post(KEYS, &body).status)).collect();
         all.into_iter().map(|one| one.join().expect("it is answered")).collect()

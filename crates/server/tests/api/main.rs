@@ -12,6 +12,7 @@ mod authorization;
 mod bad_inputs;
 mod convert;
 mod edge;
+mod flags;
 mod http;
 mod limits;
 mod mail;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         withdrawals::CASES,
         limits::CASES,
         admin::CASES,
+        flags::CASES,
     ];
     let cases: Vec<Case> = all.into_iter().flatten().copied().collect();
     if arguments.iter().any(|argument| argument == "--list") {

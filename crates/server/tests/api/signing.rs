@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::http::{self, Reply};
-use crate::world::{User, World};
+use crate::world::{PASSWORD, User, World};
 
 /// A key.
 #[derive(Clone)]
@@ -39,7 +39,9 @@ impl Key {
     /// Makes a key with scopes, good from anywhere it may be.
     pub fn new(user: &User, scopes: &[&str]) -> Self {
         let addresses: &[&str] = if scopes.contains(&"withdraw") { &["127.0.0.0/8"] } else { &[] };
-        let body = json!({ "label": "a test's", "scopes": scopes, "addresses": addresses });
+        let body = json!({
+            "label": "a test's", "scopes": scopes, "addresses": addresses, "password": PASSWORD
+        });
         Self::of(user, &user.post("/api/v1/auth/api-keys", &body).expect(201))
     }
 

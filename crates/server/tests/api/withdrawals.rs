@@ -103,6 +103,8 @@ fn a_user_chooses_to_send_to_listed_destinations(world: &World) {
 fn a_key_sends_to_listed_destinations_alone(world: &World) {
     let user = world.funded("100.00", "0");
     let key = Key::new(&user, &["withdraw"]);
+    // A new key freezes them; this is about what comes after.
+    world.change("UPDATE users SET withdrawals_frozen_until = NULL WHERE email = $1", &user);
     let body = json!({ "asset": "USD", "amount": "1.00", "destination": "bank" });
     assert_eq!(key.post(WITHDRAW, &body).problem(422), "destination_unlisted");
     list(&user, "bank").expect(201);

@@ -162,6 +162,7 @@ impl World {
     /// Returns what a server on this exchange is made of.
     pub fn parts(&self, config: ServerConfig) -> Parts {
         Parts {
+            recorder: Arc::default(),
             config,
             db: self.db.clone(),
             live: Arc::clone(&self.live),
@@ -415,6 +416,7 @@ async fn exchange(
         Arc::clone(&live),
         follower.feeds(),
         follower::Hold::All,
+        Arc::default(),
         stop.clone(),
     ));
     tokio::spawn(follower.run(stop.clone()));
@@ -440,6 +442,7 @@ fn sequencer(
         decide: engine::decide,
     };
     let parts = processor::Parts {
+        recorder: Arc::default(),
         db: Db::lazy(db),
         source: Arc::new(queue.clone()),
         fan_out: Arc::new(fan_out),

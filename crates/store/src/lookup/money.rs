@@ -59,8 +59,11 @@ macro_rules! of_movement {
         concat!(
             "(SELECT id, 'deposit' AS kind, asset_id, amount, status, reason, NULL::bigint AS other, created_at, sequence ",
             "FROM deposits WHERE account_id = $1 ", $where, $order, ") UNION ALL ",
-            "(SELECT id, 'withdrawal', asset_id, amount, status, reason, NULL, created_at, sequence ",
-            "FROM withdrawals WHERE account_id = $1 ", $where, $order, ") UNION ALL ",
+            "(SELECT id, 'withdrawal', asset_id, amount, ",
+            "CASE WHEN is_rejected THEN 'rejected' ELSE status END, ",
+            "CASE WHEN is_rejected THEN 'rejected_by_operator' ELSE reason END, NULL, created_at, sequence ",
+            "FROM (SELECT *, status = 'cancelled' AND EXISTS (SELECT FROM withdrawal_destinations d ",
+            "WHERE d.withdrawal_id = w.id AND d.rejected_at IS NOT NULL) AS is_rejected FROM withdrawals w) w WHERE account_id = $1 ", $where, $order, ") UNION ALL ",
             "(SELECT id, 'transfer_out', asset_id, amount, status, reason, to_account_id, created_at, sequence ",
             "FROM transfers WHERE from_account_id = $1 ", $where, $order, ") UNION ALL ",
             "(SELECT id, 'transfer_in', asset_id, amount, status, reason, from_account_id, created_at, sequence ",
@@ -141,7 +144,11 @@ pub struct WithdrawalRow {
 macro_rules! of_withdrawal {
     ($rest:literal) => {
         concat!(
-            "SELECT w.id, w.asset_id, w.amount, w.status, w.reason, d.destination, w.created_at, w.updated_at, ",
+            // To the journal, what an operator rejects is taken back.
+            "SELECT w.id, w.asset_id, w.amount, ",
+            "CASE WHEN w.status = 'cancelled' AND d.rejected_at IS NOT NULL THEN 'rejected' ELSE w.status END, ",
+            "CASE WHEN w.status = 'cancelled' AND d.rejected_at IS NOT NULL THEN 'rejected_by_operator' ",
+            "ELSE w.reason END, d.destination, w.created_at, w.updated_at, ",
             "w.sequence FROM withdrawals w LEFT JOIN withdrawal_destinations d ON d.withdrawal_id = w.id ",
             "WHERE w.account_id = $1 ",
             $rest

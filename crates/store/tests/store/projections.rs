@@ -400,6 +400,37 @@ async fn a_pending_order_lives_as_long_as_the_last_that_was_sent_of_it() {
 }
 
 #[tokio::test]
+async fn what_waits_is_counted_until_nothing_can_come_of_it_any_more() {
+    let db = database().await;
+    let (mut exchange, _) = Exchange::open(&db, 2).await;
+    let command = exchange.command(limit(0, Side::Sell, 5_000, 100));
+    let engine::Action::PlaceOrder(order) = &command.action else {
+        unreachable!("it places an order")
+    };
+    let waiting = async || store::operations::waiting(&db).await.expect("an answer");
+    assert_eq!(waiting().await, store::operations::Waiting::default());
+    let now = exchange.state().time();
+    let pending = PendingOrder {
+        id: uuid::Uuid::from_u128(command.id.get()),
+        order,
+        words: ["sell", "limit", "gtc", "cancel_newest"],
+        expires_at: now.plus_micros(9_000_000),
+        now,
+    };
+    insert_pending(&db, &pending).await.expect("inserted");
+    assert_eq!(waiting().await.pending, 1);
+    // The projections have passed its expiry: it will be refused, if it comes at all.
+    let client = db.get().await.expect("a connection");
+    let late = "UPDATE projection_parts SET time = 'infinity'";
+    client.execute(late, &[]).await.expect("updated");
+    let passed = waiting().await;
+    assert_eq!((passed.pending, passed.oldest_pending), (0, std::time::Duration::ZERO));
+    let overview = store::operations::overview(&db).await.expect("an answer");
+    assert_eq!((overview.parts.len(), overview.audited), (3, None));
+    assert_eq!(overview.head, Some(exchange.state().sequence()));
+}
+
+#[tokio::test]
 async fn progress_is_what_the_database_says() {
     let db = database().await;
     let mut projector = Writers::new(&db);

@@ -135,6 +135,12 @@ metrics! {
     ResidentBytes, Gauge, "process_resident_memory_bytes", [], "Resident memory.";
     OpenFiles, Gauge, "process_open_fds", [], "Open file descriptors.";
     StartTime, Gauge, "process_start_time_seconds", [], "When the process started, in seconds since 1970.";
+    StageDuration, Histogram, "kx_stage_duration_seconds", ["stage"],
+        "Time that a command spent in a stage of its way, as its server saw it.";
+    Traces, Counter, "kx_traces_total", [], "Requests whose trace was kept.";
+    TracesDropped, Counter, "kx_traces_dropped_total", ["reason"],
+        "Traces that were not kept or not exported: no room, or the store or the collector failed.";
+    TraceExportFailures, Counter, "kx_trace_export_failures_total", [], "Exports that the collector did not take.";
     Role, Gauge, "kx_role", ["role"], "1 for each role that this process has.";
     CommandOldestWaiting, Gauge, "kx_command_oldest_waiting_seconds", [],
         "Age of the oldest command that this server has published and whose outcome it does not know.";

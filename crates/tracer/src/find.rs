@@ -1,0 +1,198 @@
+//! Finding traces again: by their id, or by what is looked for.
+//!
+//! Invariant: a search reads a bounded number of rows, newest first; what lies beyond is not found, and the answer is no
+//! larger than asked.
+
+use std::collections::{BTreeMap, HashSet};
+
+use store::traces::RequestsRow;
+use store::{Db, StoreError};
+use trace::{PROCESSOR, Request, SERVER, Span, build, stages, time_of, unpack_requests};
+
+/// Rows of requests that one look at the store brings.
+const ROWS_AT_ONCE: u32 = 64;
+/// Rows that a search reads at most: a quarter of an hour of one busy server.
+const ROWS_MAX: usize = 2_048;
+/// Spans of other services that are shown of one trace.
+const OTHERS_MAX: u32 = 256;
+/// Requests that are shown of one trace: somebody may send all of theirs with one id.
+const REQUESTS_MAX: usize = 64;
+/// How far the clock with which a trace id was made may be from the one by which its request was noted, in microseconds.
+const SKEW: u64 = 100_000;
+
+/// Finds a trace's spans, in the order in which they began; none where nothing is known of it.
+///
+/// # Errors
+///
+/// [`StoreError`].
+pub async fn find(db: &Db, trace_id: u128) -> Result<Vec<Span>, StoreError> {
+    let mut moments = store::traces::uses_of_foreign(db, trace_id).await?;
+    moments.push(time_of(trace_id).saturating_mul(1_000));
+    let mut seen = HashSet::new();
+    let mut requests = Vec::new();
+    for moment in moments {
+        if requests.len() >= REQUESTS_MAX {
+            break;
+        }
+        for row in store::traces::requests_at(db, moment, SKEW).await? {
+            if seen.insert((row.begun, row.instance.clone())) {
+                requests.extend(unpack(&row, |id| id == trace_id));
+            }
+        }
+    }
+    requests.truncate(REQUESTS_MAX);
+    spans_of(db, trace_id, requests).await
+}
+
+/// Reads what stands in a row; a row in an unknown form has nothing.
+fn unpack(row: &RequestsRow, wanted: impl Fn(u128) -> bool) -> Vec<Request> {
+    unpack_requests(&row.payload, wanted).unwrap_or_default()
+}
+
+/// Builds the spans of a trace's requests, and adds those of others.
+async fn spans_of(
+    db: &Db,
+    trace_id: u128,
+    requests: Vec<Request>,
+) -> Result<Vec<Span>, StoreError> {
+    let mut spans = store::traces::spans(db, trace_id, OTHERS_MAX).await?;
+    for mut request in requests {
+        let begun = request.origin.wall(request.begun);
+        let mut projections = Vec::new();
+        if let Some(outcome) = request.sent.as_ref().and_then(|sent| sent.outcome) {
+            let timing = store::traces::batch(db, outcome.sequence, begun).await?;
+            request.timing = timing.map(Into::into);
+            projections = store::traces::projections(db, outcome.sequence, begun).await?;
+        }
+        spans.extend(build(&request, &projections));
+    }
+    spans.sort_by_key(|span| (span.begun, std::cmp::Reverse(span.micros)));
+    Ok(spans)
+}
+
+/// What is looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Query {
+    /// Whose spans.
+    pub service: String,
+    /// The name of one of them.
+    pub operation: Option<String>,
+    /// When the request began at the earliest, in microseconds since 1970.
+    pub from: u64,
+    /// And at the latest.
+    pub until: u64,
+    /// How long it took at least, in microseconds.
+    pub micros_min: u64,
+    /// And at most.
+    pub micros_max: u64,
+    /// What its spans say of themselves.
+    pub tags: BTreeMap<String, String>,
+    /// How many traces are wanted.
+    pub limit: usize,
+}
+
+/// Finds the newest traces that fit.
+///
+/// # Errors
+///
+/// [`StoreError`].
+pub async fn search(db: &Db, query: &Query) -> Result<Vec<Vec<Span>>, StoreError> {
+    if query.service != SERVER && query.service != PROCESSOR {
+        return search_others(db, query).await;
+    }
+    let mut found: Vec<Request> = Vec::new();
+    let (mut until, mut read) = (query.until, 0);
+    while found.len() < query.limit && read < ROWS_MAX {
+        let rows =
+            store::traces::requests(db, query.from, until, query.micros_min, ROWS_AT_ONCE).await?;
+        read += rows.len();
+        let Some(last) = rows.last() else { break };
+        // Rows of two servers that begin in one microsecond: one of them may be left out.
+        until = last.begun.saturating_sub(1);
+        for row in &rows {
+            let mut fitting = unpack(row, |_| true);
+            fitting.retain(|request| fits(request, query));
+            fitting.sort_by_key(|request| std::cmp::Reverse(request.begun));
+            found.extend(fitting);
+        }
+    }
+    let mut traces = Vec::new();
+    let mut seen = HashSet::new();
+    for request in found {
+        if traces.len() >= query.limit {
+            break;
+        }
+        let trace_id = request.trace_id;
+        if !seen.insert(trace_id) {
+            continue;
+        }
+        // One from elsewhere may have had several requests.
+        let spans = match request.is_foreign {
+            true => find(db, trace_id).await?,
+            false => spans_of(db, trace_id, vec![request]).await?,
+        };
+        traces.push(spans);
+    }
+    Ok(traces)
+}
+
+async fn search_others(db: &Db, query: &Query) -> Result<Vec<Vec<Span>>, StoreError> {
+    let limit = u32::try_from(query.limit).unwrap_or(u32::MAX);
+    let (service, from, until) = (query.service.as_str(), query.from, query.until);
+    let mut traces = Vec::new();
+    for trace_id in store::traces::traces_of(db, service, from, until, limit).await? {
+        let spans = find(db, trace_id).await?;
+        let named = |span: &Span| {
+            span.service == query.service
+                && query.operation.as_ref().is_none_or(|name| *name == span.name)
+                && (query.micros_min..=query.micros_max).contains(&span.micros)
+        };
+        if spans.iter().any(named) {
+            traces.push(spans);
+        }
+    }
+    Ok(traces)
+}
+
+fn fits(request: &Request, query: &Query) -> bool {
+    let begun = request.origin.wall(request.begun);
+    let root = format!("{} {}", request.method, request.route);
+    let is_decided = request.sent.as_ref().is_some_and(|sent| sent.outcome.is_some());
+    let named = |operation: &String| match query.service.as_str() {
+        SERVER => {
+            *operation == root || stages(request).iter().any(|each| each.stage.name() == operation)
+        }
+        _ => PROCESSOR_OPERATIONS.contains(&operation.as_str()),
+    };
+    let tagged = |(name, value): (&String, &String)| match name.as_str() {
+        "error" => (request.status >= 500) == (value == "true"),
+        "http.response.status_code" | "http.status_code" => request.status.to_string() == *value,
+        "http.route" => *request.route == *value,
+        "kx.market" => request
+            .sent
+            .as_ref()
+            .and_then(|sent| sent.market.as_ref())
+            .is_some_and(|of| of == value),
+        "kx.action" => request.sent.as_ref().is_some_and(|sent| sent.action == *value),
+        _ => false,
+    };
+    (query.service != PROCESSOR || is_decided)
+        && (query.from..=query.until).contains(&begun)
+        && (query.micros_min..=query.micros_max).contains(&request.ended.into())
+        && query.operation.as_ref().is_none_or(named)
+        && query.tags.iter().all(tagged)
+}
+
+/// The names of the payment processor's spans.
+pub(crate) const PROCESSOR_OPERATIONS: [&str; 10] = [
+    "append",
+    "batch",
+    "broadcast",
+    "decide",
+    "process",
+    "project market_data",
+    "project money",
+    "project orders",
+    "queue",
+    "settle",
+];
