@@ -34,6 +34,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(6, "0006_accounts"),
     migration!(7, "0007_keys_roles"),
     migration!(8, "0008_traces"),
+    migration!(9, "0009_anomalies"),
 ];
 
 /// The key of the advisory lock under which migrations run: "kxmigrat" in ASCII.
