@@ -26,11 +26,19 @@ pub fn start_telemetry(
         config.log_format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
     telemetry::init(format, service, &config.log);
     telemetry::install_panic_hook();
-    let commit = option_env!("KX_COMMIT").unwrap_or("unknown");
-    telemetry::set_labelled(Metric::BuildInfo, &[env!("CARGO_PKG_VERSION"), commit], 1.0);
+    telemetry::set_labelled(Metric::BuildInfo, &[VERSION, COMMIT.unwrap_or("unknown")], 1.0);
     roles.iter().for_each(|role| telemetry::set_labelled(Metric::Role, &[role], 1.0));
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     telemetry::set(Metric::StartTime, now.as_secs_f64());
+}
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+const COMMIT: Option<&str> = option_env!("KX_COMMIT");
+
+/// Says what was built: release and commit.
+#[must_use]
+pub fn build() -> String {
+    format!("{VERSION} {}", COMMIT.unwrap_or("unknown"))
 }
 
 /// Measures the process every few seconds, for as long as the runtime lives.

@@ -8,7 +8,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value as Json;
 use tokio_postgres::Row;
-use trace::anomaly::{Anomaly, Baseline, ContextRow, Figures, News, Part, Saved, part_name, part_of};
+use trace::anomaly::{
+    Anomaly, Baseline, ContextRow, Figures, News, Part, Saved, part_name, part_of,
+};
+use units::Time;
 use uuid::Uuid;
 
 use crate::numbers::to_i64;
@@ -50,11 +53,11 @@ pub struct Kept {
     /// The process.
     pub instance: String,
     /// When it began.
-    pub begun_at: SystemTime,
+    pub begun_at: Time,
     /// When it was judged last.
-    pub judged_at: SystemTime,
+    pub judged_at: Time,
     /// When it was over.
-    pub ended_at: Option<SystemTime>,
+    pub ended_at: Option<Time>,
     /// Why it was over: `usual`, `idle`, `adopted` or `forsaken`.
     pub ended_because: Option<String>,
     /// What is known of it.
@@ -79,6 +82,10 @@ fn minute_at(minute: u64) -> SystemTime {
 fn micros(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn time(time: SystemTime) -> Time {
+    Time::from_micros(micros(time))
 }
 
 fn minute_of(time: SystemTime) -> u64 {
@@ -215,9 +222,9 @@ fn kept(row: &Row) -> Option<Kept> {
         id: row.get(0),
         source: row.get(1),
         instance: row.get(2),
-        begun_at,
-        judged_at,
-        ended_at: row.get(8),
+        begun_at: time(begun_at),
+        judged_at: time(judged_at),
+        ended_at: row.get::<_, Option<SystemTime>>(8).map(time),
         ended_because: row.get(9),
         anomaly,
     })
@@ -316,16 +323,16 @@ pub async fn usual(
 /// [`StoreError`].
 pub async fn context(db: &Db, from: u64, until: u64) -> Result<Vec<ContextRow>, StoreError> {
     let client = db.get().await?;
-    let text = "SELECT minute, instance, service, build, started_at, epoch, signals FROM anomaly_context
+    let text =
+        "SELECT minute, instance, service, build, started_at, epoch, signals FROM anomaly_context
         WHERE minute BETWEEN $1 AND $2 ORDER BY minute DESC LIMIT 4000";
     let statement = client.prepare_cached(text).await?;
     let rows = client.query(&statement, &[&minute_at(from), &minute_at(until)]).await?;
     let row = |row: &Row| {
         let values = match row.get::<_, Json>(6) {
-            Json::Object(map) => map
-                .into_iter()
-                .filter_map(|(name, value)| Some((name, value.as_f64()?)))
-                .collect(),
+            Json::Object(map) => {
+                map.into_iter().filter_map(|(name, value)| Some((name, value.as_f64()?))).collect()
+            }
             _ => BTreeMap::new(),
         };
         ContextRow {

@@ -10,6 +10,6 @@ mod panic;
 pub use log::{LogFormat, init, json_time};
 pub use metrics::{
     Kind, Metric, add, add_labelled, http_request, observe, observe_labelled, render, set,
-    set_labelled,
+    set_labelled, values,
 };
 pub use panic::install_panic_hook;

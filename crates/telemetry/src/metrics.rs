@@ -113,6 +113,26 @@ pub fn observe_labelled(metric: Metric, labels: &[&str], duration: Duration) {
     series(metric, labels).observe(duration);
 }
 
+/// Returns the values of a gauge's or a counter's series that were ever touched, with their labels; none for a name that
+/// no metric has.
+#[must_use]
+pub fn values(name: &str) -> Vec<(Vec<String>, f64)> {
+    let Some(family) = REGISTRY.iter().find(|family| family.metric.name() == name) else {
+        return Vec::new();
+    };
+    let value = |series: &Series| {
+        let bits = series.value.load(Relaxed);
+        let value = match family.metric.kind() {
+            Kind::Gauge => f64::from_bits(bits),
+            Kind::Counter => bits as f64,
+            _ => return None,
+        };
+        (series.touched.load(Relaxed) == 1).then(|| (series.labels.clone(), value))
+    };
+    let labelled = family.labelled.read();
+    labelled.values().filter_map(|each| value(each)).chain(value(&family.plain)).collect()
+}
+
 /// Counts one answered HTTP request and its duration. `route` is the route's pattern, never the path that was asked
 /// for; `method` is one of HTTP's own, anything else is counted as `other`.
 pub fn http_request(method: &str, route: &str, status: u16, duration: Duration) {
@@ -244,6 +264,16 @@ mod tests {
         assert!(text.contains(&format!("{bucket}\"0.0005\"}} 0\n")), "{text}");
         assert!(text.contains(&format!("{bucket}\"0.00075\"}} 1\n")), "{text}");
         assert!(text.contains(&format!("{bucket}\"+Inf\"}} 1\n")), "{text}");
+    }
+
+    #[test]
+    fn values_are_read_by_the_metrics_name() {
+        set_labelled(Metric::ProjectionLag, &["test"], 2.5);
+        let lag = values("kx_projection_lag_seconds");
+        assert!(lag.contains(&(vec!["test".to_owned()], 2.5)), "{lag:?}");
+        add(Metric::CommandsPanicked, 3);
+        assert!(values("kx_commands_panicked_total").iter().any(|(_, count)| *count >= 3.0));
+        assert!(values("kx_append").is_empty() && values("kx_stage_duration_seconds").is_empty());
     }
 
     #[test]

@@ -10,9 +10,7 @@ use trace::anomaly::{
     Anomaly, Baseline, Detector, Ended, Finding, Known, News, OPERATIONS_MAX, WARM_UP, Welford,
     Window, explain, severity,
 };
-use trace::{
-    BatchTiming, CommandTiming, Micros, Origin, Outcome, Request, Sent, Stage, stages,
-};
+use trace::{BatchTiming, CommandTiming, Micros, Origin, Outcome, Request, Sent, Stage, stages};
 
 /// How long each stage of an order takes, in microseconds, in the order of the way.
 type Times = [u32; 8];
@@ -38,7 +36,8 @@ fn order(trace_id: u128, times: Times) -> Request {
         *end = at;
     }
     let [authenticated, submitted, confirmed, received, decided, committed, seen, ended] = ends;
-    let command = CommandTiming { index: 0, received: 0, waited: 0, decided: decided - received, settled: 0 };
+    let command =
+        CommandTiming { index: 0, received: 0, waited: 0, decided: decided - received, settled: 0 };
     Request {
         trace_id,
         span_id: 1,
@@ -103,11 +102,15 @@ fn live(
     for minute in minutes {
         let slow_minute = f64::exp(0.25 * normal(random));
         for number in 0..orders {
-            let request =
-                order(u128::from(minute) << 32 | u128::from(number), shape(minute, noisy(random, slow_minute)));
+            let request = order(
+                u128::from(minute) << 32 | u128::from(number),
+                shape(minute, noisy(random, slow_minute)),
+            );
             detector.note(&request, &stages(&request));
         }
-        news.extend(detector.turn(minute).into_iter().map(|(news, anomaly)| (minute, news, anomaly)));
+        news.extend(
+            detector.turn(minute).into_iter().map(|(news, anomaly)| (minute, news, anomaly)),
+        );
     }
     news
 }
@@ -184,7 +187,10 @@ fn without_requests_an_anomaly_ends_as_untold() {
     live(&mut detector, &mut random, 30..33, 40, |_, times| slow_append(times, 100_000));
     assert_eq!(detector.open().count(), 1);
     let news = live(&mut detector, &mut random, 33..50, 3, |_, times| times);
-    assert_eq!(news.iter().map(|(_, news, _)| *news).collect::<Vec<_>>(), [News::Closed(Ended::Idle)]);
+    assert_eq!(
+        news.iter().map(|(_, news, _)| *news).collect::<Vec<_>>(),
+        [News::Closed(Ended::Idle)]
+    );
 }
 
 #[test]
@@ -216,7 +222,8 @@ fn nothing_is_said_before_the_baseline_is_known() {
 /// database that writes a checkpoint every half hour: not one alarm.
 #[test]
 fn days_of_noise_open_nothing() {
-    for (seed, orders, slower) in [(1, 35, 1), (2, 60, 20), (3, 150, 1), (4, 250, 10), (5, 45, 20)] {
+    for (seed, orders, slower) in [(1, 35, 1), (2, 60, 20), (3, 150, 1), (4, 250, 10), (5, 45, 20)]
+    {
         let mut random = StdRng::seed_from_u64(seed);
         let mut detector = Detector::default();
         let news = live(&mut detector, &mut random, 0..24 * 60, orders, |minute, times| {
@@ -264,7 +271,8 @@ fn operations_are_bounded_whatever_routes_are_called() {
         (0..30).for_each(|_| detector.note(&request, &timed));
     }
     detector.turn(1);
-    let names: HashSet<String> = detector.changed().into_iter().map(|each| each.operation).collect();
+    let names: HashSet<String> =
+        detector.changed().into_iter().map(|each| each.operation).collect();
     assert_eq!(names.len(), OPERATIONS_MAX + 1, "the rest is one");
     assert!(names.contains("other") && names.contains("other /1"), "{names:?}");
     assert_eq!(detector.requests(), 0, "a new minute");
@@ -291,7 +299,7 @@ fn an_explanation_names_the_stage_and_how_far_it_is_off() {
         value: 412.0,
         usual: Some(3.0),
     };
-    let known = Known { usual, findings: vec![finding] };
+    let known = Known { usual, findings: Some(vec![finding]) };
     let explanation = explain(&order(1, slow_append(USUAL, 98_000)), &known);
     assert_eq!(explanation.main, Some(Stage::Append));
     let stage = explanation.stages.iter().find(|each| each.stage == Stage::Append).unwrap();
@@ -308,11 +316,15 @@ fn an_explanation_names_the_stage_and_how_far_it_is_off() {
 #[test]
 fn an_explanation_says_when_there_is_nothing_to_say() {
     let usual = usual_of(&mut StdRng::seed_from_u64(19));
-    let explanation = explain(&order(1, USUAL), &Known { usual, findings: Vec::new() });
+    let explanation = explain(&order(1, USUAL), &Known { usual, findings: Some(Vec::new()) });
     let words = explanation.words.join(" ");
-    assert!(words.contains("which is as usual") && words.contains("Nothing else was unusual"), "{words}");
+    assert!(
+        words.contains("which is as usual") && words.contains("Nothing else was unusual"),
+        "{words}"
+    );
     assert_eq!(explanation.main, None);
     let unknown = explain(&order(1, USUAL), &Known::default()).words.join(" ");
+    assert!(unknown.contains("is not known, or not yet"), "{unknown}");
     assert!(unknown.contains("not known yet") && !unknown.contains("usually"), "{unknown}");
 }
 

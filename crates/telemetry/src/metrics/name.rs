@@ -121,6 +121,9 @@ metrics! {
     TracesDropped, Counter, "kx_traces_dropped_total", ["reason"],
         "Traces that were not kept or not exported: no room, or the store or the collector failed.";
     TraceExportFailures, Counter, "kx_trace_export_failures_total", [], "Exports that the collector did not take.";
+    Anomalies, Counter, "kx_anomalies_total", ["severity"],
+        "Anomalies that have begun or worsened, by the severity that they came to.";
+    AnomalyActive, Gauge, "kx_anomaly_active", ["severity"], "Anomalies that are open at this server, by severity.";
     Role, Gauge, "kx_role", ["role"], "1 for each role that this process has.";
     BuildInfo, Gauge, "build_info", ["version", "commit"], "1, with what was built.";
 }

@@ -104,13 +104,7 @@ impl Window {
     /// Makes an empty one; what is longer than `limit` will count as `limit` for the mean.
     #[must_use]
     pub fn new(limit: u64) -> Self {
-        Self {
-            limit,
-            count: 0,
-            times: Welford::default(),
-            sketch: Sketch::default(),
-            worst: None,
-        }
+        Self { limit, count: 0, times: Welford::default(), sketch: Sketch::default(), worst: None }
     }
 
     /// Counts one.

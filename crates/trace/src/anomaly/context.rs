@@ -285,12 +285,19 @@ mod tests {
 
     #[test]
     fn a_long_queue_is_told_with_what_is_usual() {
-        let before: Vec<_> = (100..130).map(|minute| row(minute, "kx_queue_messages", 3.0)).collect();
+        let before: Vec<_> =
+            (100..130).map(|minute| row(minute, "kx_queue_messages", 3.0)).collect();
         let found = findings(&[row(130, "kx_queue_messages", 412.0)], &before);
         assert_eq!(found.len(), 1, "{found:?}");
         assert_eq!(found[0].words, "the queue was long: 412 commands, usually 3 commands");
-        assert!(names(&[row(130, "kx_queue_messages", 30.0)], &before).is_empty(), "too few to matter");
-        assert!(names(&[row(130, "kx_queue_messages", 412.0)], &before[..5]).is_empty(), "no past yet");
+        assert!(
+            names(&[row(130, "kx_queue_messages", 30.0)], &before).is_empty(),
+            "too few to matter"
+        );
+        assert!(
+            names(&[row(130, "kx_queue_messages", 412.0)], &before[..5]).is_empty(),
+            "no past yet"
+        );
     }
 
     #[test]
@@ -298,7 +305,10 @@ mod tests {
         let down = findings(&[row(130, "kx_database_up", 1.0)], &[]);
         assert_eq!(down[0].words, "the database did not answer");
         assert!(names(&[row(130, "kx_database_up", 0.0)], &[]).is_empty());
-        assert_eq!(names(&[row(130, "kx_circuit_breaker_state", 2.0)], &[]), ["kx_circuit_breaker_state"]);
+        assert_eq!(
+            names(&[row(130, "kx_circuit_breaker_state", 2.0)], &[]),
+            ["kx_circuit_breaker_state"]
+        );
     }
 
     #[test]

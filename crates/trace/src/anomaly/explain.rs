@@ -16,8 +16,8 @@ use crate::waterfall::{Stage, Timed, stages};
 pub struct Known {
     /// What is usual for the request's operation.
     pub usual: HashMap<Part, Figures>,
-    /// What was unusual at that minute.
-    pub findings: Vec<Finding>,
+    /// What was unusual at that minute; `None` where nobody has seen the minute, or it is not over yet.
+    pub findings: Option<Vec<Finding>>,
 }
 
 /// One stage, explained.
@@ -61,8 +61,8 @@ pub struct Explanation {
     pub stages: Vec<Explained>,
     /// The stage in which most was lost, where one was unusual.
     pub main: Option<Stage>,
-    /// What else was unusual.
-    pub findings: Vec<Finding>,
+    /// What else was unusual; `None` where it is not known.
+    pub findings: Option<Vec<Finding>>,
 }
 
 /// Less than this beyond the p99 is not worth a word, in microseconds.
@@ -96,7 +96,7 @@ pub fn explain(request: &Request, known: &Known) -> Explanation {
     let operation = operation(request);
     let mut words = vec![of_the_whole(&operation, &whole)];
     words.extend(of_the_stages(&stages, main.as_ref()));
-    words.push(of_the_minute(&known.findings));
+    words.push(of_the_minute(known.findings.as_deref()));
     Explanation {
         operation,
         words,
@@ -188,7 +188,11 @@ fn of_the_stages(stages: &[Explained], main: Option<&Explained>) -> Vec<String> 
     words
 }
 
-fn of_the_minute(findings: &[Finding]) -> String {
+fn of_the_minute(findings: Option<&[Finding]>) -> String {
+    let Some(findings) = findings else {
+        return "What else was so at that minute is not known, or not yet: it is noted when the minute is over."
+            .to_owned();
+    };
     if findings.is_empty() {
         return "Nothing else was unusual at that minute, as far as it was measured.".to_owned();
     }

@@ -60,7 +60,10 @@ mod tests {
     #[test]
     fn what_lasts_is_more_severe_up_to_three() {
         let lasting = |windows| severity(10_000, 1_000, 5_000, windows);
-        assert_eq!([lasting(14), lasting(15), lasting(30), lasting(900)].map(Option::unwrap), [5, 4, 3, 3]);
+        assert_eq!(
+            [lasting(14), lasting(15), lasting(30), lasting(900)].map(Option::unwrap),
+            [5, 4, 3, 3]
+        );
         assert_eq!(severity(3_000_000, 1_000, 5_000, 900), Some(1), "and none less");
     }
 }
