@@ -24,6 +24,7 @@ pub(crate) mod seed;
 mod sql;
 pub(crate) mod stand;
 mod table;
+mod tracing;
 mod whole;
 mod yardstick;
 
@@ -58,6 +59,8 @@ enum Section {
     Whole,
     /// The same through a server and a payment processor of their own over RabbitMQ, a backlog, a takeover.
     Roles,
+    /// What tracing every order costs, and a collector that never answers.
+    Tracing,
     /// One connection, one order at a time.
     Single,
     /// What is read most, against a bare handler.
@@ -90,8 +93,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         table = done;
         result?;
     }
-    use Section::{Append, Reads, Recovery, Roles, Single, Whole};
-    if [Append, Whole, Roles, Single, Reads, Recovery].into_iter().any(asked) {
+    use Section::{Append, Reads, Recovery, Roles, Single, Tracing, Whole};
+    if [Append, Whole, Roles, Tracing, Single, Reads, Recovery].into_iter().any(asked) {
         on_a_cluster(&mut table, args.quick, &asked).await?;
     }
     if asked(Section::Start) {
@@ -140,6 +143,9 @@ async fn on_a_cluster(
     }
     if asked(Section::Roles) {
         roles::run(table, &stand, quick).await?;
+    }
+    if asked(Section::Tracing) {
+        tracing::run(table, &stand, quick).await?;
     }
     if asked(Section::Recovery) {
         recovery::run(table, &stand, quick).await?;

@@ -146,12 +146,16 @@ pub(crate) async fn edge(State(app): State<App>, mut request: Request, next: Nex
         mark_stale(&app, response.headers_mut());
     }
     let status = response.status();
-    let request = answered(&context, started, &method, route, status, way);
-    if request.sent.is_some() {
-        server_timing(response.headers_mut(), &trace::stages(&request));
-    }
-    if is_traced(&context, &method, route, status) {
-        app.recorder.request(request);
+    let is_traced = is_traced(&context, &method, route, status);
+    // What is only read costs no more than this.
+    if is_traced || way.sent.is_some() {
+        let request = answered(&context, started, &method, route, status, way);
+        if request.sent.is_some() {
+            server_timing(response.headers_mut(), &trace::stages(&request));
+        }
+        if is_traced {
+            app.recorder.request(request);
+        }
     }
     telemetry::http_request(method.as_str(), route, status.as_u16(), begun.elapsed());
     if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN {

@@ -416,3 +416,31 @@ pub async fn sweep(db: &Db, older_than: SystemTime, bytes_max: u64) -> Result<u6
     }
     Ok(gone)
 }
+
+/// Counts the kept requests whose command is in a journal row with times: the complete traces.
+///
+/// # Errors
+///
+/// [`StoreError`].
+pub async fn count_complete(db: &Db) -> Result<u64, StoreError> {
+    let client = db.get().await?;
+    let rows = client.query("SELECT sequence FROM trace_batches", &[]).await?;
+    let timed: std::collections::HashSet<i64> = rows.iter().map(|row| row.get(0)).collect();
+    let mut complete = 0;
+    let mut last = 0_i64;
+    loop {
+        let text = "SELECT id, payload FROM trace_requests WHERE id > $1 ORDER BY id LIMIT 64";
+        let rows = client.query(text, &[&last]).await?;
+        if rows.is_empty() {
+            return Ok(complete);
+        }
+        for row in rows {
+            last = row.get(0);
+            let requests = trace::unpack_requests(row.get(1), |_| true).unwrap_or_default();
+            let outcomes = requests.iter().filter_map(|request| request.sent.as_ref()?.outcome);
+            let known = outcomes
+                .filter(|outcome| to_i64(outcome.sequence).is_ok_and(|at| timed.contains(&at)));
+            complete += u64::try_from(known.count()).unwrap_or(0);
+        }
+    }
+}

@@ -54,7 +54,20 @@ impl Exchange {
     ///
     /// It ends, or does not become ready: with the end of its log.
     pub(crate) async fn start(data: &Path, db: Option<&DbConfig>) -> anyhow::Result<Self> {
-        Self::start_as(Kind::Up, data, db).await
+        Self::start_with(data, db, &[]).await
+    }
+
+    /// The same with settings of its own.
+    ///
+    /// # Errors
+    ///
+    /// It ends, or does not become ready: with the end of its log.
+    pub(crate) async fn start_with(
+        data: &Path,
+        db: Option<&DbConfig>,
+        settings: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
+        Self::start_as(Kind::Up, data, db, settings).await
     }
 
     /// Starts one role alone, on a database and a broker, and waits until it is ready.
@@ -68,10 +81,15 @@ impl Exchange {
         db: &DbConfig,
         broker: &str,
     ) -> anyhow::Result<Self> {
-        Self::start_as(Kind::Role(role, broker), data, Some(db)).await
+        Self::start_as(Kind::Role(role, broker), data, Some(db), &[]).await
     }
 
-    async fn start_as(kind: Kind<'_>, data: &Path, db: Option<&DbConfig>) -> anyhow::Result<Self> {
+    async fn start_as(
+        kind: Kind<'_>,
+        data: &Path,
+        db: Option<&DbConfig>,
+        settings: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
         let started = Instant::now();
         let (port, processor_port, inbox_port) = (free_port()?, free_port()?, free_port()?);
         std::fs::create_dir_all(data)?;
@@ -95,6 +113,8 @@ impl Exchange {
             .env("PORT", port.to_string())
             .env("PROCESSOR_PORT", processor_port.to_string())
             .env("INBOX_PORT", inbox_port.to_string())
+            .env("JAEGER_PORT", "0")
+            .env("OTLP_PORT", "0")
             .env("KX_LISTEN", "127.0.0.1")
             .env("JWT_SECRET", JWT_SECRET)
             .stdin(Stdio::null())
@@ -109,6 +129,7 @@ impl Exchange {
                 .env("DB_NAME", &db.database)
                 .env("DB_PASSWORD", db.password.as_ref().map_or("", |password| password.expose()));
         }
+        command.envs(settings.iter().copied());
         let child = command.spawn().context("cannot start the exchange")?;
         let port = if kind.is_processor() { processor_port } else { port };
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));

@@ -76,8 +76,21 @@ impl Loaded {
     ///
     /// The database or the exchange does not start.
     pub(crate) async fn start(stand: &Stand, data: &Path) -> anyhow::Result<Self> {
+        Self::start_with(stand, data, &[]).await
+    }
+
+    /// The same with settings of its own.
+    ///
+    /// # Errors
+    ///
+    /// The database or the exchange does not start.
+    pub(crate) async fn start_with(
+        stand: &Stand,
+        data: &Path,
+        settings: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
         let Ground { config, db, users } = Ground::lay(stand).await?;
-        let exchange = Exchange::start(data, Some(&config)).await?;
+        let exchange = Exchange::start_with(data, Some(&config), settings).await?;
         Ok(Self { exchange, db, users, others: Vec::new() })
     }
 }

@@ -132,7 +132,7 @@ pub(super) async fn series(
     Ok(series)
 }
 
-async fn loaded_run(
+pub(super) async fn loaded_run(
     stand: &Stand,
     loaded: &Loaded,
     time: Duration,
@@ -300,7 +300,7 @@ pub(crate) async fn single(
 }
 
 /// Waits until the projections have what the journal has, so that the next run begins even.
-async fn settled(db: &Db) -> anyhow::Result<()> {
+pub(super) async fn settled(db: &Db) -> anyhow::Result<()> {
     let started = Instant::now();
     while started.elapsed() < Duration::from_secs(60) {
         let (head, progress) = places(db).await?;
