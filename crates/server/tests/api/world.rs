@@ -275,6 +275,11 @@ impl World {
         })
     }
 
+    /// Waits for something of the store.
+    pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(future)
+    }
+
     /// Reads one value of the database.
     pub fn sql<T>(&self, text: &str, parameters: &[&(dyn tokio_postgres::types::ToSql + Sync)]) -> T
     where

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 
 /// Rows of a signal's own past that it takes to say what is usual.
 const PAST_MIN: usize = 10;
-/// So many times what 95 of 100 minutes do not exceed is unusual.
+/// So many times what four of five minutes do not exceed is unusual: the first minutes of an incident are in the past of
+/// the later ones, and must not hide them.
 const FACTOR: f64 = 3.0;
 /// A process that began so short ago is told, in microseconds.
 const RECENT: u64 = 5 * 60 * 1_000_000;
@@ -207,7 +208,7 @@ fn unusual(signal: &Signal, value: f64, past: &[f64]) -> Option<Finding> {
             return None;
         }
         let median = *past.get(past.len() / 2)?;
-        let high = *past.get((past.len() * 95 / 100).min(past.len() - 1))?;
+        let high = *past.get(past.len() * 4 / 5)?;
         if value <= high * FACTOR || value - median < signal.least {
             return None;
         }

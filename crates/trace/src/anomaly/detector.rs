@@ -217,13 +217,18 @@ impl Detector {
         names.sort();
         for name in names {
             let Some(of) = self.operations.get_mut(&name) else { continue };
+            let mut is_usual = true;
+            // The whole is the last of the parts.
             for (place, track) in of.parts.iter_mut().enumerate() {
                 let Some(track) = track else { continue };
                 let window = std::mem::take(&mut track.window);
                 match part(place) {
-                    Some(stage) => news.extend(track.judge(&name, stage, minute, &window)),
-                    // What is slow in a stage is slow in the whole: that is told once.
-                    None if window.is_enough() => track.learn(&window),
+                    Some(stage) => {
+                        news.extend(track.judge(&name, stage, minute, &window));
+                        is_usual &= track.unusual & 1 == 0;
+                    }
+                    // What is slow in a stage is slow in the whole: that is told once, and not learned either.
+                    None if is_usual && window.is_enough() => track.learn(&window),
                     None => {}
                 }
                 track.window = Window::new(track.baseline.bound());
