@@ -35,9 +35,6 @@ const OTHERS: &[&str] = &[
     "up",
 ];
 
-/// Metrics whose part of the program is not there yet. It only shrinks: one that is declared is a finding.
-const PLANNED: &[&str] = &["kx_anomaly_active"];
-
 /// Words behind which a list of labels stands.
 const LABELLED: &[&str] = &["by", "without", "on", "ignoring", "group_left", "group_right"];
 const WORDS: &[&str] = &["and", "or", "unless", "bool", "offset", "inf", "nan", "atan2"];
@@ -102,11 +99,11 @@ pub(crate) fn exists(name: &str, recorded: Option<&BTreeSet<String>>) -> bool {
     if name.contains(':') {
         return recorded.is_none_or(|recorded| recorded.contains(name));
     }
-    let planned = PLANNED.iter().chain(OTHERS).any(|known| {
+    let foreign = OTHERS.iter().any(|known| {
         name.strip_prefix(known)
             .is_some_and(|rest| matches!(rest, "" | "_bucket" | "_sum" | "_count"))
     });
-    planned
+    foreign
         || Metric::ALL.iter().any(|metric| {
             let rest = name.strip_prefix(metric.name());
             match metric.kind() {
@@ -116,12 +113,6 @@ pub(crate) fn exists(name: &str, recorded: Option<&BTreeSet<String>>) -> bool {
                 _ => rest == Some(""),
             }
         })
-}
-
-/// Returns the planned metrics that are declared by now.
-pub(crate) fn no_longer_planned() -> Vec<&'static str> {
-    let declared = |name: &&str| Metric::named(name).is_some();
-    PLANNED.iter().copied().filter(declared).collect()
 }
 
 #[cfg(test)]

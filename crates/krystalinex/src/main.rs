@@ -12,6 +12,7 @@ mod control;
 mod database;
 mod demo;
 mod exchange;
+mod explain;
 mod journal_show;
 mod markets;
 mod markets_apply;
@@ -62,6 +63,8 @@ enum Command {
     Markets(markets_apply::Args),
     /// Give roles and lock users out.
     Admin(admin::Args),
+    /// Say in words why a request was slow.
+    Explain(explain::Args),
     /// Read the journal.
     Journal(journal_show::Args),
     /// Rebuild the tables that are made from the journal.
@@ -112,6 +115,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Migrate(args) => migrate::run(args).await,
         Command::Markets(args) => markets_apply::run(args).await,
         Command::Admin(args) => admin::run(args).await,
+        Command::Explain(args) => explain::run(args).await,
         Command::Journal(args) => journal_show::run(args).await,
         Command::Projections(args) => projections::run(args).await,
         Command::Replay(args) => replay::run(*args).await,

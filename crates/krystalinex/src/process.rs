@@ -28,8 +28,7 @@ pub fn start_telemetry(
         config.log_format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
     telemetry::init(format, service, &config.log);
     telemetry::install_panic_hook();
-    let build = [env!("CARGO_PKG_VERSION"), env!("KX_COMMIT")];
-    telemetry::set_labelled(Metric::BuildInfo, &build, 1.0);
+    telemetry::set_labelled(Metric::BuildInfo, &[VERSION, COMMIT], 1.0);
     roles.iter().for_each(|role| telemetry::set_labelled(Metric::Role, &[role], 1.0));
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     telemetry::set(Metric::StartTime, now.as_secs_f64());
@@ -65,6 +64,15 @@ fn raise_open_files() -> Option<usize> {
     }
     let room = limit.current?.saturating_sub(FILES_RESERVED).max(1);
     Some(usize::try_from(room).unwrap_or(usize::MAX))
+}
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+const COMMIT: &str = env!("KX_COMMIT");
+
+/// Says what was built: release and commit.
+#[must_use]
+pub fn build() -> String {
+    format!("{VERSION} {COMMIT}")
 }
 
 /// Measures the process every few seconds, for as long as the runtime lives.

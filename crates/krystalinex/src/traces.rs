@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use server::ServerConfig;
 use store::{Db, DbConfig};
@@ -12,6 +12,7 @@ use trace::Recorder;
 use tracer::Exporter;
 
 use crate::config::Config;
+use crate::process;
 
 /// How long writing the last traces may take at shutdown.
 const STOP_MAX: Duration = Duration::from_secs(6);
@@ -32,12 +33,24 @@ pub struct Writer {
 impl Writer {
     /// Starts writing; exports too, where there is a collector. Must be called within a tokio runtime.
     #[must_use]
-    pub fn start(config: &Config, db: &Db, recorder: Arc<Recorder>, owner: &str) -> Self {
+    pub fn start(
+        config: &Config,
+        db: &Db,
+        recorder: Arc<Recorder>,
+        (service, owner): (&str, &str),
+    ) -> Self {
         let instance = format!("{owner} pid {}", std::process::id());
         let exporter = config.tracing.collector.clone();
         let exporter = exporter.map(|endpoint| Exporter::start(endpoint, instance.clone()));
-        let settings = tracer::Settings {
+        let process = tracer::Process {
+            source: format!("{owner}:{}", config.server_address().port()),
             instance,
+            service: service.to_owned(),
+            build: process::build(),
+            started: SystemTime::now(),
+        };
+        let settings = tracer::Settings {
+            process,
             keep: config.tracing.keep,
             bytes_max: config.tracing.bytes_max,
             store: config.tracing.on,

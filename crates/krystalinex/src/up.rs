@@ -238,7 +238,7 @@ impl Up {
         };
         let settings = Settings::new(&self.config, &self.markets, &self.recorder);
         let (config, recorder) = (&self.config, Arc::clone(&self.recorder));
-        self.traces = Some(Writer::start(config, &db, recorder, &settings.owner));
+        self.traces = Some(Writer::start(config, &db, recorder, ("kx-server", &settings.owner)));
         let stop = &self.servers_stop;
         self.servers.extend(traces::serve(config, &db, &self.server_config, stop).await?);
         let exchange =

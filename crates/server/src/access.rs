@@ -131,6 +131,8 @@ pub const TABLE: &[(&str, &str, Access)] = &[
     ("POST", "/api/v1/admin/withdrawals/{id}/reject", By(Role::Operator)),
     ("POST", "/api/v1/admin/markets/{symbol}/halt", By(Role::Operator)),
     ("POST", "/api/v1/admin/markets/{symbol}/resume", By(Role::Operator)),
+    ("GET", "/api/v1/admin/anomalies", By(Role::Support)),
+    ("GET", "/api/v1/admin/traces/{traceId}/explanation", By(Role::Support)),
     ("GET", "/api/v1/admin/audit", By(Role::Support)),
     ("GET", "/api/v1/admin/audit.csv", By(Role::Support)),
 ];

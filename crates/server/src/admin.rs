@@ -3,6 +3,7 @@
 //! Invariant: [`crate::access`] has let the caller through, and nothing is done here without a row in the audit log: with the
 //! change where that is in the database, else before the command is sent.
 
+mod anomalies;
 mod audit_log;
 mod csv;
 mod markets;
@@ -38,6 +39,8 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(withdrawals::reject))
         .routes(routes!(markets::halt))
         .routes(routes!(markets::resume))
+        .routes(routes!(anomalies::list))
+        .routes(routes!(anomalies::explain))
         .routes(routes!(audit_log::list))
         .routes(routes!(audit_log::export))
 }

@@ -4,6 +4,7 @@
 //! is ever pasted into a statement (only names of our own making are: databases and generations).
 
 pub mod admin;
+pub mod anomalies;
 pub mod audit;
 pub mod auditor;
 pub mod cluster;

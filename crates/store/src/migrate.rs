@@ -36,6 +36,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(8, "0008_traces"),
     migration!(9, "0009_account_flags"),
     migration!(10, "0010_audit_results"),
+    migration!(11, "0011_anomalies"),
 ];
 
 /// The key of the advisory lock under which migrations run: "kxmigrat" in ASCII.

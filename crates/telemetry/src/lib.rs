@@ -11,6 +11,6 @@ pub use log::{LogFormat, init, json_time};
 pub use metrics::{
     Buckets, Handle, Kind, Metric, Reading, add, add_labelled, buckets, count, http_request,
     observe, observe_labelled, observe_size, render, set, set_count, set_count_labelled,
-    set_labelled, set_total, total, value, value_labelled,
+    set_labelled, set_total, total, value, value_labelled, values,
 };
 pub use panic::install_panic_hook;

@@ -17,7 +17,7 @@ use std::time::Duration;
 use parking_lot::RwLock;
 
 pub use name::{Kind, Metric};
-pub use read::{Buckets, Reading, buckets, count, total, value, value_labelled};
+pub use read::{Buckets, Reading, buckets, count, total, value, value_labelled, values};
 pub use render::render;
 use series::Series;
 
@@ -208,6 +208,16 @@ mod tests {
         assert!(text.contains(&format!("{bucket}\"0.0005\"}} 0\n")), "{text}");
         assert!(text.contains(&format!("{bucket}\"0.00075\"}} 1\n")), "{text}");
         assert!(text.contains(&format!("{bucket}\"+Inf\"}} 1\n")), "{text}");
+    }
+
+    #[test]
+    fn values_are_read_by_the_metrics_name() {
+        set_labelled(Metric::ProjectionLag, &["test"], 2.5);
+        let lag = values("kx_projection_lag_seconds");
+        assert!(lag.contains(&(vec!["test".to_owned()], 2.5)), "{lag:?}");
+        add(Metric::CommandsPanicked, 3);
+        assert!(values("kx_commands_panicked_total").iter().any(|(_, count)| *count >= 3.0));
+        assert!(values("kx_append").is_empty() && values("kx_stage_duration_seconds").is_empty());
     }
 
     #[test]

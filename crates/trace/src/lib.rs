@@ -2,6 +2,7 @@
 //!
 //! Invariant: noting costs the hot path some clock readings and one push; it never waits and its memory is bounded.
 
+pub mod anomaly;
 mod build;
 mod clock;
 mod id;

@@ -28,6 +28,27 @@ const SKEW: u64 = 100_000;
 ///
 /// [`StoreError`].
 pub async fn find(db: &Db, trace_id: u128) -> Result<Vec<Span>, StoreError> {
+    let requests = requests_of(db, trace_id).await?;
+    spans_of(db, trace_id, requests.into_iter().map(|(_, request)| request).collect()).await
+}
+
+/// Finds the slowest request of a trace, with its times, and the process that has answered it.
+pub(crate) async fn slowest(
+    db: &Db,
+    trace_id: u128,
+) -> Result<Option<(String, Request)>, StoreError> {
+    let requests = requests_of(db, trace_id).await?;
+    let Some((instance, mut request)) =
+        requests.into_iter().max_by_key(|(_, request)| request.ended)
+    else {
+        return Ok(None);
+    };
+    add_times(db, &mut request).await?;
+    Ok(Some((instance, request)))
+}
+
+/// Finds the requests of a trace, and the process that has answered each.
+async fn requests_of(db: &Db, trace_id: u128) -> Result<Vec<(String, Request)>, StoreError> {
     let mut moments = store::traces::uses_of_foreign(db, trace_id).await?;
     moments.push(time_of(trace_id).saturating_mul(1_000));
     let mut seen = HashSet::new();
@@ -38,12 +59,23 @@ pub async fn find(db: &Db, trace_id: u128) -> Result<Vec<Span>, StoreError> {
         }
         for row in store::traces::requests_at(db, moment, SKEW).await? {
             if seen.insert((row.begun, row.instance.clone())) {
-                requests.extend(unpack(&row, |id| id == trace_id));
+                let of_row = unpack(&row, |id| id == trace_id).into_iter();
+                requests.extend(of_row.map(|request| (row.instance.clone(), request)));
             }
         }
     }
     requests.truncate(REQUESTS_MAX);
-    spans_of(db, trace_id, requests).await
+    Ok(requests)
+}
+
+/// Adds the times of the row that a request's command is in.
+async fn add_times(db: &Db, request: &mut Request) -> Result<(), StoreError> {
+    if let Some(outcome) = request.sent.as_ref().and_then(|sent| sent.outcome) {
+        let begun = request.origin.wall(request.begun);
+        let timing = store::traces::batch(db, outcome.sequence, begun).await?;
+        request.timing = timing.map(Into::into);
+    }
+    Ok(())
 }
 
 /// Reads what stands in a row; a row in an unknown form has nothing.
@@ -62,8 +94,7 @@ async fn spans_of(
         let begun = request.origin.wall(request.begun);
         let mut projections = Vec::new();
         if let Some(outcome) = request.sent.as_ref().and_then(|sent| sent.outcome) {
-            let timing = store::traces::batch(db, outcome.sequence, begun).await?;
-            request.timing = timing.map(Into::into);
+            add_times(db, &mut request).await?;
             projections = store::traces::projections(db, outcome.sequence, begun).await?;
         }
         spans.extend(build(&request, &projections));

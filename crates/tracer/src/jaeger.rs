@@ -14,6 +14,7 @@ use store::{Db, StoreError};
 use tower::limit::ConcurrencyLimitLayer;
 use trace::{PROCESSOR, SERVER, Span, Stage, Value};
 
+use crate::explain::explain;
 use crate::find::{PROCESSOR_OPERATIONS, Query, find, search};
 use crate::{format_trace_id, page, parse_trace_id};
 
@@ -229,7 +230,18 @@ async fn page_of_many(State(db): State<Db>, Parameters(asked): Parameters<Asked>
 
 async fn page_of_one(State(db): State<Db>, Path(id): Path<String>) -> Response {
     match one(&db, &id).await {
-        Ok(spans) => page::one(&spans),
+        Ok(spans) => {
+            // Without it the page is still worth showing.
+            let explained = match spans.first() {
+                Some(span) => explain(&db, span.trace_id).await,
+                None => Ok(None),
+            };
+            let explained = explained.unwrap_or_else(|error| {
+                tracing::warn!(%error, "a trace cannot be explained");
+                None
+            });
+            page::one(&spans, explained.as_ref())
+        }
         Err(Failure(status, words)) => page::failed(status, &words),
     }
 }

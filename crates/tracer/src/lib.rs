@@ -3,17 +3,21 @@
 //! Invariant: nothing here is on an order's way. What it reads was noted in memory, bounded; a store or a collector that
 //! is away costs traces, which are counted, and nothing else.
 
+mod explain;
 mod export;
 mod find;
 mod jaeger;
 mod otlp;
 mod page;
+mod watch;
 mod writer;
 
+pub use explain::explain;
 pub use export::{Endpoint, Exporter, Protocol};
 pub use find::{Query, find, search};
 pub use jaeger::router as jaeger_router;
 pub use otlp::router as otlp_router;
+pub use watch::{Process, Watch};
 pub use writer::{Settings, write};
 
 /// Writes a trace's id as the W3C does: 32 hexadecimal digits.

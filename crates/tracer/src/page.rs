@@ -9,6 +9,7 @@ use axum::response::{Html, IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
+use trace::anomaly::{Explanation, took};
 use trace::{Span, Value};
 
 use crate::format_trace_id;
@@ -126,17 +127,8 @@ fn list(body: &mut String, traces: &[Vec<Span>]) {
     body.push_str("</tbody></table></div>");
 }
 
-/// Writes microseconds as people read them.
-fn took(micros: u64) -> String {
-    match micros {
-        0..1_000 => format!("{micros} µs"),
-        1_000..1_000_000 => format!("{}.{:02} ms", micros / 1_000, micros % 1_000 / 10),
-        _ => format!("{}.{:02} s", micros / 1_000_000, micros % 1_000_000 / 10_000),
-    }
-}
-
-/// Shows one trace.
-pub(crate) fn one(spans: &[Span]) -> Response {
+/// Shows one trace, and why it took so long.
+pub(crate) fn one(spans: &[Span], explanation: Option<&Explanation>) -> Response {
     let from = spans.iter().map(|span| span.begun).min().unwrap_or(0);
     let until = spans.iter().map(|span| span.begun + span.micros).max().unwrap_or(from);
     let whole = until.saturating_sub(from).max(1);
@@ -152,8 +144,39 @@ pub(crate) fn one(spans: &[Span]) -> Response {
         row(&mut body, span, depth, (from, whole));
     }
     body.push_str("</tbody></table></div>");
+    if let Some(explanation) = explanation {
+        explain(&mut body, explanation);
+    }
     let _ = write!(body, "<p><a href=\"/api/traces/{id}\">As JSON</a></p>");
     page(StatusCode::OK, &format!("Trace {id}"), &body)
+}
+
+/// Says why a request took so long, and shows each stage beside what is usual.
+fn explain(body: &mut String, explanation: &Explanation) {
+    body.push_str("<h2>Why it took so long</h2>");
+    for words in &explanation.words {
+        let _ = write!(body, "<p>{}</p>", escape(words));
+    }
+    body.push_str(
+        "<div class=\"wide\"><table><thead><tr><th>Stage<th class=\"number\">Took<th class=\"number\">Usually\
+         <th class=\"number\">99 of 100 at most<th class=\"number\">Times</tr></thead><tbody>",
+    );
+    for stage in &explanation.stages {
+        let bad = if stage.is_unusual { " class=\"bad\"" } else { "" };
+        let usual = |of: fn(&trace::anomaly::Figures) -> u64| {
+            stage.usual.as_ref().map_or_else(|| "–".to_owned(), |usual| took(of(usual)))
+        };
+        let times = stage.factor.map_or_else(|| "–".to_owned(), |factor| format!("{factor:.1}"));
+        let _ = write!(
+            body,
+            "<tr><td{bad}>{}<td class=\"number\">{}<td class=\"number\">{}<td class=\"number\">{}<td class=\"number\">{times}</tr>",
+            stage.stage.name(),
+            took(stage.observed),
+            usual(|usual| usual.p50),
+            usual(|usual| usual.p99),
+        );
+    }
+    body.push_str("</tbody></table></div>");
 }
 
 fn row(body: &mut String, span: &Span, depth: usize, (from, whole): (u64, u64)) {
@@ -238,10 +261,18 @@ mod tests {
 
     #[tokio::test]
     async fn a_page_is_inert_whatever_spans_are_called() {
-        let response = one(&[span(1, 0, 10), span(2, 1, 11)]);
+        let explanation = Explanation {
+            operation: "<i>".to_owned(),
+            words: vec!["<script> took 5 µs.".to_owned()],
+            whole: trace::anomaly::Whole { observed: 5, usual: None, factor: None },
+            stages: Vec::new(),
+            main: None,
+            findings: None,
+        };
+        let response = one(&[span(1, 0, 10), span(2, 1, 11)], Some(&explanation));
         let bytes = axum::body::to_bytes(response.into_body(), 100_000).await.unwrap();
         let text = String::from_utf8(bytes.to_vec()).unwrap();
-        assert!(text.contains("&lt;script&gt;") && !text.contains("<script>"), "{text}");
+        assert!(text.contains("&lt;script&gt; took 5 µs.") && !text.contains("<script>"), "{text}");
         assert!(!text.contains("<b>") && !text.contains("style=\""), "{text}");
     }
 

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use trace::{Noted, Origin, ProjectionTiming, Recorder, Request, stages};
 
 use crate::export::Exporter;
+use crate::watch::{Process, Watch};
 
 /// How often what was noted is written.
 const EVERY: Duration = Duration::from_millis(500);
@@ -28,7 +29,7 @@ const ROW_REQUESTS: usize = 4_096;
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Who this process is among its like.
-    pub instance: String,
+    pub process: Process,
     /// How long they are kept.
     pub keep: Duration,
     /// How many bytes they may take in the database, about.
@@ -50,6 +51,7 @@ pub async fn write(
     let mut sweep_at = Instant::now() + SWEEP_EVERY;
     // One; at the end two.
     let mut unwritten: VecDeque<Batch> = VecDeque::new();
+    let mut watch = Watch::new(settings.process.clone());
     loop {
         let stopping = tokio::select! {
             _ = due.tick() => false,
@@ -58,7 +60,7 @@ pub async fn write(
         // While the store is away, what comes waits in the recorder, as long as there is room.
         if unwritten.is_empty() || stopping {
             let noted = recorder.take();
-            note(&recorder, &noted);
+            note(&recorder, &noted, &mut watch);
             if let Some(exporter) = &exporter {
                 exporter.send(&noted);
             }
@@ -72,6 +74,13 @@ pub async fn write(
             }
             telemetry::add(Metric::Traces, count(batch));
             unwritten.pop_front();
+        }
+        if settings.store {
+            watch.tick(SystemTime::now(), stopping);
+            // Where traces cannot be written, this cannot either: it waits.
+            if unwritten.is_empty() {
+                watch.write(&db, WRITE_MAX).await;
+            }
         }
         if stopping {
             drop_traces("store", unwritten.iter().map(count).sum());
@@ -100,10 +109,13 @@ fn count(batch: &Batch) -> u64 {
 
 async fn sweep(db: &Db, settings: &Settings) {
     let Some(older_than) = SystemTime::now().checked_sub(settings.keep) else { return };
-    let sweeping = store::traces::sweep(db, older_than, settings.bytes_max);
+    let sweeping = async {
+        let rows = store::traces::sweep(db, older_than, settings.bytes_max).await?;
+        Ok::<_, store::StoreError>(rows + store::anomalies::sweep(db, older_than).await?)
+    };
     match tokio::time::timeout(SWEEP_EVERY / 2, sweeping).await {
         Ok(Ok(0)) => {}
-        Ok(Ok(rows)) => tracing::info!(rows, "old traces were deleted"),
+        Ok(Ok(rows)) => tracing::info!(rows, "old traces and anomalies were deleted"),
         Ok(Err(error)) => tracing::warn!(%error, "old traces could not be deleted"),
         Err(_) => tracing::warn!("deleting old traces takes too long"),
     }
@@ -116,11 +128,12 @@ fn drop_traces(reason: &'static str, count: u64) {
 }
 
 /// Counts the stages of what was noted, and what found no room.
-fn note(recorder: &Recorder, noted: &Noted) {
+fn note(recorder: &Recorder, noted: &Noted, watch: &mut Watch) {
     drop_traces("no_room", noted.dropped);
     for request in &noted.requests {
-        let Some(sent) = &request.sent else { continue };
         let stages = stages(request);
+        watch.note(request, &stages);
+        let Some(sent) = &request.sent else { continue };
         for timed in &stages {
             let took = Duration::from_micros(timed.micros.into());
             telemetry::observe_labelled(Metric::StageDuration, &[timed.stage.name()], took);
@@ -174,7 +187,7 @@ fn rows(mut requests: Vec<Request>, settings: &Settings) -> Vec<RequestsRow> {
         rows.push(RequestsRow {
             begun: wall(first),
             ended: row.iter().map(ended).max().unwrap_or(0),
-            instance: settings.instance.clone(),
+            instance: settings.process.instance.clone(),
             requests: u32::try_from(row.len()).unwrap_or(u32::MAX),
             slowest: row.iter().map(|request| request.ended).max().unwrap_or(0).into(),
             payload: trace::pack_requests(row),

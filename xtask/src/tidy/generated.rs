@@ -28,10 +28,6 @@ pub(crate) fn check(tree: &Tree) -> Vec<String> {
         }
         findings.extend(missing_alerts(tree, file));
     }
-    let planned = queries::no_longer_planned();
-    findings.extend(planned.into_iter().map(|name| {
-        format!("xtask/src/queries.rs: {name} is declared: take it out of the planned ones")
-    }));
     findings
 }
 

@@ -49,7 +49,7 @@ async fn process(
     tokio::spawn(process::measure_pool(db.clone()));
     let recorder = traces::recorder(config);
     let settings = Settings::new(config, markets, &recorder);
-    let traces = Writer::start(config, &db, recorder, &settings.owner);
+    let traces = Writer::start(config, &db, recorder, ("kx-payment-processor", &settings.owner));
     let mut exchange = Exchange::start(db, settings, transport, Arc::clone(status)).await?;
     let ended = tokio::select! {
         () = shutdown.cancelled() => Ok(()),

@@ -51,7 +51,7 @@ pub(super) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::
         return Ok(());
     };
     let recorder = traces::recorder(&config);
-    let written = Writer::start(&config, &db, Arc::clone(&recorder), &host_name());
+    let written = Writer::start(&config, &db, Arc::clone(&recorder), ("kx-server", &host_name()));
     serving.extend(traces::serve(&config, &db, &server_config, &stop).await?);
     let app = App::new(Parts {
         config: server_config,

@@ -1,6 +1,8 @@
 //! The exchange's own people.
 
 use serde_json::{Value, json};
+use store::anomalies::Report;
+use trace::anomaly::{Anomaly, Ended, Figures, News};
 use units::Amount;
 
 use crate::Case;
@@ -17,6 +19,7 @@ pub const CASES: &[Case] = &[
     ("users_are_found_and_shown_without_secrets", users_are_found_and_shown_without_secrets),
     ("the_audit_log_is_listed_and_exported", the_audit_log_is_listed_and_exported),
     ("the_audit_log_is_chained", the_audit_log_is_chained),
+    ("anomalies_are_listed_and_traces_explained", anomalies_are_listed_and_traces_explained),
 ];
 
 const ADMIN: &str = "/api/v1/admin";
@@ -359,4 +362,67 @@ fn the_audit_log_is_chained(world: &World) {
     assert!(fault.contains(&format!("row {id} ")), "{fault}");
     change("info");
     assert_eq!(check().fault, None);
+}
+
+fn anomalies_are_listed_and_traces_explained(world: &World) {
+    let support = world.staff("support");
+    let anomaly = |operation: &str, severity, worst| Anomaly {
+        operation: operation.to_owned(),
+        stage: trace::Stage::Append,
+        severity,
+        begun: 29_000_000,
+        judged: 29_000_004,
+        windows: 5,
+        observed: 90_000,
+        worst,
+        usual: Figures { p50: 2_000, p99: 9_000, mean: 2_400, sigma: 1_100, windows: 60 },
+        requests: 500,
+        trace_id: 0x2a,
+    };
+    let report = Report {
+        source: "test:1".to_owned(),
+        instance: "test pid 1".to_owned(),
+        news: vec![
+            (News::Opened, anomaly("place_order", 3, 120_000)),
+            (News::Opened, anomaly("deposit", 5, 20_000)),
+            (News::Worsened, anomaly("place_order", 2, 800_000)),
+            (News::Closed(Ended::Usual), anomaly("deposit", 5, 20_000)),
+        ],
+        ..Report::default()
+    };
+    world.block_on(store::anomalies::write(&world.db, &report)).expect("it is written");
+    let path = format!("{ADMIN}/anomalies");
+    let of = |query: &str| {
+        let items = support.get(&format!("{path}{query}")).expect(200)["items"].clone();
+        let items = items.as_array().expect("a list").clone();
+        items.iter().map(|item| item["operation"].as_str().unwrap_or("").to_owned()).collect()
+    };
+    let names: [Vec<String>; 4] = ["", "?open=true", "?open=false", "?severity=2&limit=1"].map(of);
+    assert_eq!(
+        names.map(|all| all.join(" ")),
+        ["deposit place_order", "place_order", "deposit", "place_order"]
+    );
+    let page = support.get(&format!("{path}?limit=1")).expect(200);
+    let before = &page["nextBeforeId"];
+    let page = support.get(&format!("{path}?limit=1&beforeId={before}")).expect(200);
+    let item = &page["items"][0];
+    let expected = json!({ "p50Micros": 2_000, "p99Micros": 9_000, "meanMicros": 2_400, "sigmaMicros": 1_100, "minutes": 60 });
+    assert_eq!(
+        (&item["usual"], &item["severity"], &item["worstMicros"]),
+        (&expected, &json!(2), &json!(800_000))
+    );
+    assert_eq!((&item["endedAt"], &item["stage"]), (&Value::Null, &json!("append")));
+    assert_eq!(item["traceId"], json!(format!("{:032x}", 0x2a)));
+    for query in ["?open=perhaps", "?severity=0", "?severity=6", "?beforeId=x", "?limit=0"] {
+        support.get(&format!("{path}{query}")).expect(422);
+    }
+    let explanation = |id: &str| support.get(&format!("{ADMIN}/traces/{id}/explanation"));
+    assert_eq!(explanation(&"f".repeat(32)).problem(404), "not_found");
+    explanation("xyz").expect(422);
+    let user = world.user();
+    assert_eq!(user.get(&path).problem(403), "role_missing");
+    assert_eq!(
+        user.get(&format!("{ADMIN}/traces/{}/explanation", "f".repeat(32))).problem(403),
+        "role_missing"
+    );
 }

@@ -280,6 +280,11 @@ impl World {
         })
     }
 
+    /// Waits for something of the store.
+    pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(future)
+    }
+
     /// Reads one value of the database.
     pub fn sql<T>(&self, text: &str, parameters: &[&(dyn tokio_postgres::types::ToSql + Sync)]) -> T
     where
@@ -416,7 +421,13 @@ async fn exchange(
     let subscriber = Box::new(fan_out.subscriber());
     sequencer(cluster.config(), &queue, fan_out, Arc::clone(recorder), stop.clone());
     let traces = tracer::Settings {
-        instance: "the tests".to_owned(),
+        process: tracer::Process {
+            source: "the tests".to_owned(),
+            instance: "the tests".to_owned(),
+            service: "kx-server".to_owned(),
+            build: "test".to_owned(),
+            started: std::time::SystemTime::now(),
+        },
         keep: Duration::from_secs(86_400),
         bytes_max: 1 << 30,
         store: true,

@@ -141,6 +141,9 @@ metrics! {
     TracesDropped, Counter, "kx_traces_dropped_total", ["reason"],
         "Traces that were not kept or not exported: no room, or the store or the collector failed.";
     TraceExportFailures, Counter, "kx_trace_export_failures_total", [], "Exports that the collector did not take.";
+    Anomalies, Counter, "kx_anomalies_total", ["severity"],
+        "Anomalies that have begun or worsened, by the severity that they came to.";
+    AnomalyActive, Gauge, "kx_anomaly_active", ["severity"], "Anomalies that are open at this server, by severity.";
     Role, Gauge, "kx_role", ["role"], "1 for each role that this process has.";
     CommandOldestWaiting, Gauge, "kx_command_oldest_waiting_seconds", [],
         "Age of the oldest command that this server has published and whose outcome it does not know.";

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::series::{BOUNDS, MICROS, Series};
-use super::{Metric, family};
+use super::{Kind, Metric, REGISTRY, family};
 
 /// A labelled metric's series, as it stands.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,6 +47,30 @@ pub fn total(metric: Metric, wanted: impl Fn(&[String]) -> bool) -> u64 {
     let labelled = family(metric).labelled.read();
     let wanted = labelled.all().filter(|series| wanted(&series.labels));
     wanted.map(|series| series.value.load(Relaxed)).sum()
+}
+
+/// Returns the values of a gauge's or a counter's series that were ever touched, with their labels; none for a name that
+/// no metric has.
+#[must_use]
+pub fn values(name: &str) -> Vec<(Vec<String>, f64)> {
+    let Some(family) = REGISTRY.iter().find(|family| family.metric.name() == name) else {
+        return Vec::new();
+    };
+    let value = |series: &Series| {
+        let bits = series.value.load(Relaxed);
+        let value = match family.metric.kind() {
+            Kind::Gauge => f64::from_bits(bits),
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "for comparing, and 2^53 is not reached"
+            )]
+            Kind::Counter => bits as f64,
+            _ => return None,
+        };
+        series.is_touched().then(|| (series.labels.clone(), value))
+    };
+    let labelled = family.labelled.read();
+    labelled.all().filter_map(|each| value(each)).chain(value(&family.plain)).collect()
 }
 
 /// What a histogram of durations has counted up to some moment, over some of its series.

@@ -1,7 +1,7 @@
 //! A database, and requests as a server notes them.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use ::store::Db;
 use ::store::cluster::Throwaway;
@@ -11,7 +11,7 @@ use trace::{
     BatchRecord, BatchTiming, CommandTiming, Micros, Origin, Outcome, ProjectionRecord, Recorder,
     Request, Sent,
 };
-use tracer::{Exporter, Settings};
+use tracer::{Exporter, Process, Settings};
 
 /// How long anything that must happen may take.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
@@ -52,7 +52,13 @@ impl World {
     pub(crate) fn writing(&self, recorder: &Arc<Recorder>, exporter: Option<Exporter>) -> Writing {
         let store = exporter.is_none();
         let settings = Settings {
-            instance: "test".to_owned(),
+            process: Process {
+                source: "test".to_owned(),
+                instance: "test".to_owned(),
+                service: "kx-server".to_owned(),
+                build: "test".to_owned(),
+                started: SystemTime::now(),
+            },
             keep: Duration::from_secs(86_400),
             bytes_max: 1 << 30,
             store,
