@@ -25,6 +25,9 @@ const fn drill(
     Drill { name, what, long_only: false, run }
 }
 
+/// Drills that mostly wait: left out of a run of all tests, which has to end in its time.
+pub(crate) const SLOW: &[&str] = &["promql", "blackhole"];
+
 /// Every drill. Those that need a stand with another shape come last.
 pub(crate) const ALL: &[Drill] = &[
     drill("checker", "the checker finds every broken promise that it is fed", checker::checker),

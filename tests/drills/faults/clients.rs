@@ -15,8 +15,8 @@ use crate::drill::Run;
 use crate::process::{PATIENCE, Role};
 use crate::user::{Client, ask};
 
-/// Connections that say nothing.
-const IDLE: usize = 10_000;
+/// Connections that say nothing, in a bounded run and in a long one.
+const IDLE: (usize, usize) = (2_000, 10_000);
 /// Files of this program beside them.
 const FILES_RESERVED: u64 = 500;
 /// Connections more than there are places.
@@ -127,7 +127,8 @@ fn is_over(mut stream: &TcpStream) -> bool {
 }
 
 pub(super) fn idle(run: &mut Run<'_>) {
-    let count = IDLE.min(connections_max().saturating_sub(BEYOND));
+    let wanted = run.or_long(IDLE.0, IDLE.1);
+    let count = wanted.min(connections_max().saturating_sub(BEYOND));
     // A place for each, and some for everybody else.
     let places = count + 20;
     let at = server(run, &[("KX_CONNECTIONS_MAX", &places.to_string())]);
