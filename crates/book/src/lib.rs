@@ -199,6 +199,17 @@ impl Book {
         QuantityLots::new(node.visible)
     }
 
+    /// Reads an order's place, its level and its neighbours before they are needed, and returns something of them: nothing
+    /// follows from that.
+    #[must_use]
+    #[inline]
+    pub fn touch(&self, key: Key) -> u64 {
+        let Some(node) = self.nodes.get(to_usize(key)) else { return 0 };
+        let near = |key: u32| self.nodes.get(to_usize(key)).map_or(0, |node| node.visible);
+        let level = self.levels.get(to_usize(node.level)).map_or(0, |level| level.quantity);
+        level.wrapping_add(near(node.previous)).wrapping_add(near(node.next))
+    }
+
     /// Returns the levels of a side, best first.
     #[inline]
     pub fn levels(&self, side: Side) -> impl Iterator<Item = LevelView> + '_ {

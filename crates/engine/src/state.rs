@@ -10,6 +10,7 @@ mod places;
 mod records;
 mod reference;
 mod views;
+mod warm;
 mod window;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -21,7 +22,7 @@ use units::{
     SignedAmount, Time,
 };
 
-use crate::command::{ClientOrderId, Command};
+use crate::command::ClientOrderId;
 use crate::config::{AssetConfig, Limits, Settings};
 use crate::observe::{OrderView, WithdrawalState, WithdrawalView};
 
@@ -273,14 +274,6 @@ impl State {
     #[must_use]
     pub fn remembered_since(&self) -> Time {
         Time::from_micros(self.time.micros().saturating_sub(self.limits.dedup_window_micros))
-    }
-
-    /// Looks the ids of a batch up in the memory of known commands, one after the other, so that the waits for memory
-    /// overlap which would otherwise stand in each command's way. Returns how many places were taken: nothing follows
-    /// from that.
-    #[must_use]
-    pub fn warm(&self, commands: &[Command]) -> usize {
-        commands.iter().filter(|command| self.known.touch(command.id)).count()
     }
 
     /// Returns how many commands are remembered, and the bytes that takes.

@@ -28,6 +28,8 @@ pub struct Live {
     incarnation: AtomicU64,
     sequence: watch::Sender<Sequence>,
     projected: watch::Sender<Sequence>,
+    /// The greatest row that somebody has waited for in the projections.
+    wanted: watch::Sender<Sequence>,
     clock: Mutex<Clock>,
     waiters: Mutex<Waiters>,
     subscribers: broadcast::Sender<Arc<Applied>>,
@@ -96,6 +98,7 @@ impl Live {
         Arc::new(Self {
             sequence: watch::Sender::new(state.sequence()),
             projected: watch::Sender::new(Sequence::new(0)),
+            wanted: watch::Sender::new(Sequence::new(0)),
             incarnation: AtomicU64::new(incarnation),
             hash: Mutex::new(hash),
             clock: Mutex::new(clock),
@@ -139,8 +142,15 @@ impl Live {
         *self.projected.borrow()
     }
 
-    /// Waits until a row is in the projections that this process writes, at most `limit`; tells whether it is.
+    /// Waits until a row is in the projections that this process writes, at most `limit`; tells whether it is. Their
+    /// writers hurry then.
     pub async fn wait_projected(&self, sequence: Sequence, limit: Duration) -> bool {
+        // A row that is not there yet hurries nobody.
+        let there = sequence.min(self.sequence());
+        self.wanted.send_if_modified(|wanted| {
+            let before = std::mem::replace(wanted, there.max(*wanted));
+            before < there
+        });
         reached(&self.projected, sequence, limit).await
     }
 
@@ -276,6 +286,12 @@ impl Live {
     /// Notes how far the projections are.
     pub(crate) fn mark_projected(&self, sequence: Sequence) {
         self.projected.send_replace(sequence);
+    }
+
+    /// Waits until somebody waits for a row of the projections after this one.
+    pub(crate) async fn wanted_beyond(&self, sequence: Sequence) {
+        let waited = self.wanted.subscribe().wait_for(|wanted| *wanted > sequence).await.is_ok();
+        assert!(waited, "the sender is here");
     }
 
     /// Stops for good.

@@ -27,6 +27,12 @@ use crate::volume;
 const BATCHES_AT_ONCE: usize = 1_024;
 /// Commands after which a transaction takes no more batches: larger ones gain nothing.
 const COMMANDS_AT_ONCE: usize = 4_096;
+/// The least time between two transactions of a part. A transaction of a few rows costs PostgreSQL and the disk nearly what
+/// one of many does, and the sequencer needs both. What comes after a pause is written at once, and so is what somebody
+/// waits for.
+const PACE: Duration = Duration::from_millis(25);
+/// Commands of one transaction from which on there is no pause after it.
+const PACED_BELOW: usize = 1_024;
 /// Rows before the followed state from which on a feed is attached: few enough to be read before the feed is full.
 const NEAR: u64 = 256;
 /// The first pause before what has failed is tried again.
@@ -168,6 +174,8 @@ impl Worker {
     async fn follow(&mut self, feed: &mut Feed) -> End {
         let mut waiting = Vec::new();
         while feed.next(&mut waiting, BATCHES_AT_ONCE).await > 0 {
+            let next = tokio::time::Instant::now() + PACE;
+            let commands: usize = waiting.iter().map(|each| each.applied.batch.entries.len()).sum();
             while !waiting.is_empty() {
                 let count = take(&waiting);
                 let batches: Vec<Arc<Applied>> =
@@ -176,6 +184,12 @@ impl Worker {
                     return End::Gap;
                 }
                 feed.release(waiting.drain(..count));
+            }
+            if commands < PACED_BELOW {
+                tokio::select! {
+                    () = tokio::time::sleep_until(next) => {}
+                    () = self.task.shared.live.wanted_beyond(self.standing) => {}
+                }
             }
         }
         End::Stopped

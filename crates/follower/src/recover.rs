@@ -106,9 +106,7 @@ pub async fn catch_up(
         for row in rows.iter().take_while(|row| row.sequence <= until) {
             let batch = read_next(recovered.state.sequence(), recovered.hash, row)?;
             // Nobody follows yet who could want the effects.
-            recovered
-                .state
-                .open_batch(engine::Stamp { sequence: batch.sequence, time: batch.time });
+            batch.open(&mut recovered.state);
             for entry in &batch.entries {
                 engine::evolve(&mut recovered.state, &entry.command, &entry.event, &mut ());
             }

@@ -240,6 +240,18 @@ fn entries(row: &Row) -> Result<Vec<Entry>, BadBytes> {
     Ok(entries)
 }
 
+impl Batch {
+    /// Opens this batch in a state that follows, and reads ahead what its commands will need.
+    ///
+    /// # Panics
+    ///
+    /// When it does not follow the state's last row.
+    pub fn open(&self, state: &mut State) {
+        state.open_batch(Stamp { sequence: self.sequence, time: self.time });
+        state.warm(self.entries.iter().map(|entry| &entry.command));
+    }
+}
+
 /// Follows a batch: opens it and evolves each entry, deciding nothing.
 ///
 /// # Panics
@@ -247,7 +259,7 @@ fn entries(row: &Row) -> Result<Vec<Entry>, BadBytes> {
 /// When the batch cannot follow what the state has seen: every follower stops there, by design.
 pub fn apply(state: &mut State, batch: &Batch) -> Effects {
     let mut effects = Effects::default();
-    state.open_batch(Stamp { sequence: batch.sequence, time: batch.time });
+    batch.open(state);
     for (at, Entry { command, event }) in (0_u32..).zip(&batch.entries) {
         effects.at = at;
         engine::evolve(state, command, event, &mut effects);

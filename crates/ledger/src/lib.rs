@@ -191,6 +191,16 @@ impl Ledger {
         balances.iter().find(|(held, _)| *held == asset).map_or_else(Balance::default, |(_, b)| *b)
     }
 
+    /// Reads an account and its first balance before they are needed, and returns something of both: nothing follows from
+    /// that.
+    #[must_use]
+    #[inline]
+    pub fn touch(&self, account: AccountIndex) -> u64 {
+        let account = self.account(account);
+        let last = account.balances.last().map_or(0, |(asset, _)| u64::from(asset.get()));
+        account.sequence.wrapping_add(last)
+    }
+
     /// Returns an account's balances in the order of asset ids.
     #[inline]
     pub fn balances(&self, account: AccountIndex) -> impl Iterator<Item = (AssetId, Balance)> + '_ {

@@ -43,6 +43,13 @@ impl AccountInfo {
         self.rate_second = now.seconds();
     }
 
+    /// Reads what a new order of the account reads first.
+    #[inline]
+    pub(crate) fn touch(&self) -> u64 {
+        let last = self.own.first().and_then(|own| own.slots.last());
+        self.rate_second.wrapping_add(last.map_or(0, |&slot| u64::from(slot)))
+    }
+
     #[inline]
     pub(crate) fn own_in(&self, market: MarketId) -> Option<&OwnOrders> {
         self.own.iter().find(|own| own.market == market)

@@ -96,7 +96,7 @@ pub(crate) fn open_batch(state: &mut State) {
 pub(crate) fn run(state: &mut State, commands: &[Command], observer: &mut impl Observer) {
     for batch in commands.chunks(BATCH_COMMANDS) {
         open_batch(state);
-        std::hint::black_box(state.warm(batch));
+        state.warm(batch.iter());
         for command in batch {
             std::hint::black_box(engine::run(state, command, observer));
         }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use engine::{Stamp, State};
+use engine::State;
 use store::Db;
 use units::Sequence;
 
@@ -61,7 +61,7 @@ async fn journal_rate(table: &mut Table, db: &Db, orders: usize) -> anyhow::Resu
 }
 
 fn apply(state: &mut State, batch: &journal::Batch) -> u64 {
-    state.open_batch(Stamp { sequence: batch.sequence, time: batch.time });
+    batch.open(state);
     for entry in &batch.entries {
         engine::evolve(state, &entry.command, &entry.event, &mut ());
     }

@@ -173,6 +173,7 @@ impl Walk {
         // A batch older than the last one cannot be opened; the fault has been told.
         let time = batch.time.max(self.last_time);
         self.state.open_batch(Stamp { sequence, time });
+        self.state.warm(batch.entries.iter().map(|entry| &entry.command));
         for (at, entry) in (0_u32..).zip(&batch.entries) {
             if batch.rules == RULES
                 && let Err(text) = decided_alike(&self.state, entry)

@@ -1,0 +1,55 @@
+//! Reads ahead: what a batch's commands will need is fetched before the first of them is carried out.
+
+use std::hint::black_box;
+
+use units::{CommandId, MarketId};
+
+use super::State;
+use super::order::to_usize;
+use crate::command::{Action, Command, OrderRef};
+
+impl State {
+    /// Reads what the commands of a batch will read first, one kind of thing after the other, so that the waits for
+    /// memory overlap which would otherwise stand in each command's way: the memory of known commands, accounts with
+    /// their balances, orders with their places in the book. Changes nothing, and nothing follows from it.
+    pub fn warm<'a>(&self, commands: impl Iterator<Item = &'a Command> + Clone) {
+        let known = commands.clone().map(|command| u64::from(self.known.touch(command.id)));
+        black_box(known.fold(0, u64::wrapping_add));
+        let accounts = commands.clone().map(|command| self.touch_account(&command.action));
+        black_box(accounts.fold(0, u64::wrapping_add));
+        let orders = commands.map(|command| self.touch_order(command));
+        black_box(orders.fold(0, u64::wrapping_add));
+    }
+
+    #[inline]
+    fn touch_account(&self, action: &Action) -> u64 {
+        let (Action::PlaceOrder(crate::NewOrder { account, .. })
+        | Action::CancelOrder { account, .. }) = action
+        else {
+            return 0;
+        };
+        let Some(index) = self.ledger.find(*account) else { return 0 };
+        let own = self.accounts.get(to_usize(index.get())).map_or(0, super::AccountInfo::touch);
+        self.ledger.touch(index).wrapping_add(own)
+    }
+
+    #[inline]
+    fn touch_order(&self, command: &Command) -> u64 {
+        match &command.action {
+            Action::CancelOrder { order: OrderRef::Id(id), .. } => {
+                let Some((market, slot)) = self.find_order(*id) else { return 0 };
+                let order = market.orders.get(slot);
+                order
+                    .created_in
+                    .get()
+                    .wrapping_add(u64::from(order.own_place))
+                    .wrapping_add(market.book.touch(slot))
+            }
+            Action::PlaceOrder(_) => {
+                let found = self.order_ids.get(command.id, |_: MarketId, _| CommandId::new(0));
+                u64::from(found.is_some())
+            }
+            _ => 0,
+        }
+    }
+}
