@@ -152,10 +152,27 @@ pub(crate) async fn submit(app: &App, ask: Ask) -> Result<Answer, Problem> {
     // One limit for both: a client is answered in time, whichever of the two takes long.
     let until = Instant::now() + app.config.outcome_timeout;
     way::submitted(app, &command);
-    let published = publish(app, &command, until).await;
+    let publishing = publish(app, &command, until);
+    let waiting = wait(app, &mut waiter, &command, until);
+    tokio::pin!(publishing, waiting);
+    // The outcome may come before the queue's word for the command: it is in the journal then, and nothing that the queue
+    // could say takes it out.
+    let first = tokio::select! {
+        biased;
+        decided = &mut waiting => {
+            count_published("confirmed");
+            Some(decided)
+        }
+        published = &mut publishing => {
+            published?;
+            None
+        }
+    };
     way::confirmed();
-    published?;
-    let decided = wait(app, &mut waiter, &command, until).await;
+    let decided = match first {
+        Some(decided) => decided,
+        None => waiting.await,
+    };
     way::waited();
     Ok(decided?.map_or_else(|| Answer::Pending(command), Answer::Decided))
 }
@@ -281,8 +298,12 @@ async fn publish(app: &App, command: &Command, until: Instant) -> Result<(), Pro
         // It may be in the queue: it waits like any other.
         Ok(PublishOutcome::Unknown) | Err(_) => (Ok(()), "unknown"),
     };
-    telemetry::add_labelled(Metric::CommandsPublished, &[label], 1);
+    count_published(label);
     outcome
+}
+
+fn count_published(label: &'static str) {
+    telemetry::add_labelled(Metric::CommandsPublished, &[label], 1);
 }
 
 /// Waits for a command's outcome; `None` where it did not come in time.

@@ -3,11 +3,11 @@
 //! Invariant: memory is bounded. A caller that was not heard of for as long as its burst takes to refill is forgotten,
 //! and where too many are remembered at once the ones that have refilled go first.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use hashbrown::HashTable;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
@@ -88,11 +88,15 @@ pub struct Left {
     pub reset_seconds: u32,
 }
 
+type Key = (Caller, Class);
+type Entry = (Key, u64);
+
 /// Counts requests.
 pub struct Limiter {
     begun: Instant,
     hasher: RandomState,
-    shards: [Mutex<HashMap<(Caller, Class), u64>>; SHARDS],
+    /// Of each caller and class, the moment at which its allowance is whole again.
+    shards: [Mutex<HashTable<Entry>>; SHARDS],
 }
 
 impl Default for Limiter {
@@ -120,7 +124,11 @@ impl Limiter {
 
     /// Forgets what a caller has used.
     pub fn forget(&self, caller: Caller, class: Class) {
-        self.shard((caller, class)).lock().remove(&(caller, class));
+        let key = (caller, class);
+        let hash = self.hasher.hash_one(key);
+        if let Ok(entry) = self.shard(hash).lock().find_entry(hash, |(other, _)| *other == key) {
+            entry.remove();
+        }
     }
 
     /// Hashes an e-mail address for [`Caller::Email`], with a key of this process.
@@ -129,9 +137,9 @@ impl Limiter {
         Caller::Email(self.hasher.hash_one(email))
     }
 
-    fn shard(&self, key: (Caller, Class)) -> &Mutex<HashMap<(Caller, Class), u64>> {
-        let hash = self.hasher.hash_one(key);
-        &self.shards[usize::try_from(hash % 16).expect("16 shards")]
+    fn shard(&self, hash: u64) -> &Mutex<HashTable<Entry>> {
+        // Bits that the table inside does not go by.
+        &self.shards[usize::try_from((hash >> 32) % 16).expect("16 shards")]
     }
 
     /// The generic cell rate algorithm: one number per caller, the moment at which its allowance is whole again.
@@ -146,20 +154,19 @@ impl Limiter {
         let now = nanos(now);
         let period = nanos(allowance.period);
         let step = (period / u64::from(allowance.count.max(1))).max(1);
-        let mut shard = self.shard((caller, class)).lock();
-        if shard.len() >= CALLERS_MAX && !shard.contains_key(&(caller, class)) {
-            shard.retain(|_, whole| *whole > now);
-            if shard.len() >= CALLERS_MAX {
-                // Too many callers at once to tell them apart: better forget them all than refuse the new ones.
-                shard.clear();
-            }
-        }
-        let whole = shard.get(&(caller, class)).copied().unwrap_or(0).max(now);
+        let key = (caller, class);
+        let hash = self.hasher.hash_one(key);
+        let mut shard = self.shard(hash).lock();
+        let mut known = shard.find_mut(hash, |(other, _)| *other == key);
+        let whole = known.as_ref().map_or(0, |(_, whole)| *whole).max(now);
         let next = whole.saturating_add(step);
         let allowed = next - now <= period;
         let used = if allowed && take { next } else { whole };
         if allowed && take {
-            shard.insert((caller, class), next);
+            match &mut known {
+                Some((_, whole)) => *whole = next,
+                None => self.remember(&mut shard, hash, (key, next), now),
+            }
         }
         drop(shard);
         let remaining = (period.saturating_sub(used - now)) / step;
@@ -170,6 +177,17 @@ impl Limiter {
             remaining: u32::try_from(remaining).unwrap_or(u32::MAX),
             reset_seconds: u32::try_from(wait.div_ceil(1_000_000_000)).unwrap_or(u32::MAX),
         }
+    }
+
+    fn remember(&self, shard: &mut HashTable<Entry>, hash: u64, entry: Entry, now: u64) {
+        if shard.len() >= CALLERS_MAX {
+            shard.retain(|(_, whole)| *whole > now);
+            if shard.len() >= CALLERS_MAX {
+                // Too many callers at once to tell them apart: better forget them all than refuse the new ones.
+                shard.clear();
+            }
+        }
+        shard.insert_unique(hash, entry, |(key, _)| self.hasher.hash_one(key));
     }
 }
 

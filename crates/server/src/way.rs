@@ -75,7 +75,7 @@ pub(crate) fn submitted(app: &App, command: &Command) {
     });
 }
 
-/// The queue has said what became of it.
+/// The queue has said what became of it, or its outcome has, which says more.
 pub(crate) fn confirmed() {
     note(|way, now| {
         if let Some(sent) = &mut way.sent {
