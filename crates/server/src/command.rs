@@ -152,27 +152,7 @@ pub(crate) async fn submit(app: &App, ask: Ask) -> Result<Answer, Problem> {
     // One limit for both: a client is answered in time, whichever of the two takes long.
     let until = Instant::now() + app.config.outcome_timeout;
     way::submitted(app, &command);
-    let publishing = publish(app, &command, until);
-    let waiting = wait(app, &mut waiter, &command, until);
-    tokio::pin!(publishing, waiting);
-    // The outcome may come before the queue's word for the command: it is in the journal then, and nothing that the queue
-    // could say takes it out.
-    let first = tokio::select! {
-        biased;
-        decided = &mut waiting => {
-            count_published("confirmed");
-            Some(decided)
-        }
-        published = &mut publishing => {
-            published?;
-            None
-        }
-    };
-    way::confirmed();
-    let decided = match first {
-        Some(decided) => decided,
-        None => waiting.await,
-    };
+    let decided = outcome(app, &mut waiter, &command, until).await;
     way::waited();
     Ok(decided?.map_or_else(|| Answer::Pending(command), Answer::Decided))
 }
@@ -304,6 +284,38 @@ async fn publish(app: &App, command: &Command, until: Instant) -> Result<(), Pro
 
 fn count_published(label: &'static str) {
     telemetry::add_labelled(Metric::CommandsPublished, &[label], 1);
+}
+
+/// Publishes a command and waits for its outcome; `None` where it did not come in time.
+///
+/// The outcome may come before the queue's word for the command: it is in the journal then, and nothing that the queue could
+/// say takes it out.
+async fn outcome(
+    app: &App,
+    waiter: &mut Waiter,
+    command: &Command,
+    until: Instant,
+) -> Result<Option<Decided>, Problem> {
+    let publishing = publish(app, command, until);
+    let waiting = wait(app, waiter, command, until);
+    tokio::pin!(publishing, waiting);
+    let first = tokio::select! {
+        biased;
+        decided = &mut waiting => {
+            way::confirmed();
+            count_published("confirmed");
+            Some(decided)
+        }
+        published = &mut publishing => {
+            way::confirmed();
+            published?;
+            None
+        }
+    };
+    match first {
+        Some(decided) => decided,
+        None => waiting.await,
+    }
 }
 
 /// Waits for a command's outcome; `None` where it did not come in time.
