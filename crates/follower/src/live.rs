@@ -145,12 +145,7 @@ impl Live {
     /// Waits until a row is in the projections that this process writes, at most `limit`; tells whether it is. Their
     /// writers hurry then.
     pub async fn wait_projected(&self, sequence: Sequence, limit: Duration) -> bool {
-        // A row that is not there yet hurries nobody.
-        let there = sequence.min(self.sequence());
-        self.wanted.send_if_modified(|wanted| {
-            let before = std::mem::replace(wanted, there.max(*wanted));
-            before < there
-        });
+        self.want_projected(sequence);
         reached(&self.projected, sequence, limit).await
     }
 
@@ -286,6 +281,16 @@ impl Live {
     /// Notes how far the projections are.
     pub(crate) fn mark_projected(&self, sequence: Sequence) {
         self.projected.send_replace(sequence);
+    }
+
+    /// Notes that somebody waits for a row of the projections.
+    pub(crate) fn want_projected(&self, sequence: Sequence) {
+        // A row that is not there yet hurries nobody.
+        let there = sequence.min(self.sequence());
+        self.wanted.send_if_modified(|wanted| {
+            let before = std::mem::replace(wanted, there.max(*wanted));
+            before < there
+        });
     }
 
     /// Waits until somebody waits for a row of the projections after this one.

@@ -27,12 +27,14 @@ use crate::volume;
 const BATCHES_AT_ONCE: usize = 1_024;
 /// Commands after which a transaction takes no more batches: larger ones gain nothing.
 const COMMANDS_AT_ONCE: usize = 4_096;
-/// The least time between two transactions of a part. A transaction of a few rows costs PostgreSQL and the disk nearly what
-/// one of many does, and the sequencer needs both. What comes after a pause is written at once, and so is what somebody
-/// waits for.
-const PACE: Duration = Duration::from_millis(25);
-/// Commands of one transaction from which on there is no pause after it.
-const PACED_BELOW: usize = 1_024;
+/// How much longer than a write a writer then pauses, so that more comes together: a transaction of a few rows costs PostgreSQL
+/// and the disk nearly what one of many does, many changes of one balance are one row, and the sequencer needs both. What
+/// somebody waits for is written at once.
+const PAUSE_FACTOR: u32 = 3;
+/// The shortest such pause.
+const PAUSE_MIN: Duration = Duration::from_millis(25);
+/// The longest one.
+const PAUSE_MAX: Duration = Duration::from_millis(250);
 /// Rows before the followed state from which on a feed is attached: few enough to be read before the feed is full.
 const NEAR: u64 = 256;
 /// The first pause before what has failed is tried again.
@@ -174,7 +176,7 @@ impl Worker {
     async fn follow(&mut self, feed: &mut Feed) -> End {
         let mut waiting = Vec::new();
         while feed.next(&mut waiting, BATCHES_AT_ONCE).await > 0 {
-            let next = tokio::time::Instant::now() + PACE;
+            let begun = Instant::now();
             let commands: usize = waiting.iter().map(|each| each.applied.batch.entries.len()).sum();
             while !waiting.is_empty() {
                 let count = take(&waiting);
@@ -185,9 +187,11 @@ impl Worker {
                 }
                 feed.release(waiting.drain(..count));
             }
-            if commands < PACED_BELOW {
+            // Where so much waits, larger transactions gain nothing.
+            if commands < COMMANDS_AT_ONCE {
+                let pause = (begun.elapsed() * PAUSE_FACTOR).clamp(PAUSE_MIN, PAUSE_MAX);
                 tokio::select! {
-                    () = tokio::time::sleep_until(next) => {}
+                    () = tokio::time::sleep(pause) => {}
                     () = self.task.shared.live.wanted_beyond(self.standing) => {}
                 }
             }

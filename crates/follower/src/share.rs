@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use store::projections::Part;
-use store::{Db, StoreError, leases};
+use store::{Db, StoreError, leases, lookup};
 use telemetry::Metric;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::MissedTickBehavior;
@@ -44,6 +44,7 @@ pub async fn share_projections(
     recorder: Arc<Recorder>,
     shutdown: CancellationToken,
 ) {
+    let wanted = (db.clone(), Arc::clone(&live));
     let mut crews = Crews {
         shared: Shared::new(db, live, feeds, recorder),
         running: JoinSet::new(),
@@ -51,6 +52,7 @@ pub async fn share_projections(
     };
     tokio::select! {
         () = shutdown.cancelled() => {}
+        () = hear_wanted(&wanted.0, &wanted.1), if matches!(hold, Hold::Leases { .. }) => {}
         () = crews.work(&hold) => {}
     }
     tokio::select! {
@@ -63,6 +65,23 @@ pub async fn share_projections(
         && let Err(error) = leases::release(&crews.shared.db, holder).await
     {
         tracing::warn!(reason = %error, "the leases of the projections were not given up; they end by themselves");
+    }
+}
+
+/// Hears, for ever, which rows servers wait for in other processes. Without it they wait a little longer.
+async fn hear_wanted(db: &Db, live: &Live) {
+    loop {
+        match lookup::listen_wanted(db).await {
+            Ok(mut notices) => {
+                while let Some(sequence) = notices.next().await {
+                    live.want_projected(Sequence::new(sequence));
+                }
+            }
+            Err(error) => {
+                tracing::debug!(reason = %error, "cannot hear of rows that are waited for")
+            }
+        }
+        tokio::time::sleep(RENEW).await;
     }
 }
 

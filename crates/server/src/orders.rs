@@ -35,12 +35,14 @@ pub(crate) async fn wait_projected(app: &App, sequence: Sequence) -> bool {
     if app.live.projected() > Sequence::new(0) {
         return app.live.wait_projected(sequence, PROJECTION_WAIT).await;
     }
-    // Another process writes them: ask the database.
+    // Another process writes them: ask the database, and let that process hurry.
     let until = tokio::time::Instant::now() + PROJECTION_WAIT;
+    let mut told = false;
     loop {
         if store::lookup::projected(&app.db).await.is_ok_and(|projected| projected >= sequence) {
             return true;
         }
+        told = told || store::lookup::want_projected(&app.db, sequence).await.is_ok();
         if tokio::time::Instant::now() >= until {
             return false;
         }

@@ -282,6 +282,6 @@ pub async fn touch(db: &Db, uses: &[Use]) -> Result<(), StoreError> {
 /// # Errors
 ///
 /// [`StoreError`] when the connection cannot be made.
-pub async fn listen(db: &Db) -> Result<Notices, StoreError> {
+pub async fn listen(db: &Db) -> Result<Notices<Uuid>, StoreError> {
     notices::listen(db, "LISTEN api_key_ended").await
 }

@@ -9,6 +9,7 @@ mod orders;
 
 use units::Sequence;
 
+use crate::notices::{self, Notices};
 use crate::numbers::to_u64;
 use crate::{Db, StoreError};
 
@@ -46,4 +47,25 @@ pub async fn projected(db: &Db) -> Result<Sequence, StoreError> {
         client.prepare_cached("SELECT sequence FROM projection_progress WHERE active").await?;
     let sequence: i64 = client.query_one(&text, &[]).await?.get(0);
     Ok(Sequence::new(to_u64(sequence)?))
+}
+
+/// Tells whoever writes the projections that somebody waits for a row of them.
+///
+/// # Errors
+///
+/// [`StoreError`] when the database does.
+pub async fn want_projected(db: &Db, sequence: Sequence) -> Result<(), StoreError> {
+    let client = db.get().await?;
+    let statement = client.prepare_cached("SELECT pg_notify('projection_wanted', $1)").await?;
+    client.execute(&statement, &[&sequence.to_string()]).await?;
+    Ok(())
+}
+
+/// Begins to hear of rows that somebody waits for in the projections.
+///
+/// # Errors
+///
+/// [`StoreError`] when the connection cannot be made.
+pub async fn listen_wanted(db: &Db) -> Result<Notices<u64>, StoreError> {
+    notices::listen(db, "LISTEN projection_wanted").await
 }

@@ -1,30 +1,34 @@
 //! Notices from PostgreSQL, heard on a connection of its own.
 
+use std::str::FromStr;
+
 use tokio::sync::mpsc;
 use tokio_postgres::{AsyncMessage, NoTls};
-use uuid::Uuid;
 
 use crate::{Db, StoreError};
 
 /// Notices that wait to be read.
 const WAITING_MAX: usize = 1_024;
 
-/// Hears of ids, on a connection of its own.
-pub struct Notices {
-    receiver: mpsc::Receiver<Uuid>,
+/// Hears what the notices of one channel name, on a connection of its own.
+pub struct Notices<T> {
+    receiver: mpsc::Receiver<T>,
     /// The connection lives as long as this.
     _client: tokio_postgres::Client,
 }
 
-impl Notices {
-    /// Waits for the next id; `None` when the connection is gone: whoever listens forgets what it knows and begins anew.
-    pub async fn next(&mut self) -> Option<Uuid> {
+impl<T> Notices<T> {
+    /// Waits for the next one; `None` when the connection is gone: whoever listens forgets what it knows and begins anew.
+    pub async fn next(&mut self) -> Option<T> {
         self.receiver.recv().await
     }
 }
 
 /// Begins to hear, with a statement that names the channel.
-pub(crate) async fn listen(db: &Db, statement: &'static str) -> Result<Notices, StoreError> {
+pub(crate) async fn listen<T: FromStr + Send + 'static>(
+    db: &Db,
+    statement: &'static str,
+) -> Result<Notices<T>, StoreError> {
     let (client, mut connection) = db.config().driver().connect(NoTls).await?;
     let (sender, receiver) = mpsc::channel(WAITING_MAX);
     tokio::spawn(async move {
@@ -32,8 +36,8 @@ pub(crate) async fn listen(db: &Db, statement: &'static str) -> Result<Notices, 
             let message = std::future::poll_fn(|context| connection.poll_message(context)).await;
             match message {
                 Some(Ok(AsyncMessage::Notification(notice))) => {
-                    let Ok(id) = notice.payload().parse() else { continue };
-                    if sender.send(id).await.is_err() {
+                    let Ok(named) = notice.payload().parse() else { continue };
+                    if sender.send(named).await.is_err() {
                         break;
                     }
                 }

@@ -6,12 +6,12 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-use tokio_postgres::{AsyncMessage, NoTls, Transaction};
+use tokio_postgres::Transaction;
 use units::AccountId;
 use uuid::Uuid;
 
 use crate::credentials::lock_user;
+use crate::notices::{self, Notices};
 use crate::outbox::{self, NewMail};
 use crate::{Db, StoreError};
 
@@ -306,44 +306,11 @@ pub async fn revoked_within(db: &Db, time: Duration) -> Result<Vec<Uuid>, StoreE
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-/// Hears of revocations, on a connection of its own.
-pub struct Revocations {
-    receiver: mpsc::Receiver<Uuid>,
-    /// The connection lives as long as this.
-    _client: tokio_postgres::Client,
-}
-
-impl Revocations {
-    /// Waits for the next session that was revoked; `None` when the connection is gone: whoever listens loads what it
-    /// missed and begins anew.
-    pub async fn next(&mut self) -> Option<Uuid> {
-        self.receiver.recv().await
-    }
-}
-
 /// Begins to hear of revocations.
 ///
 /// # Errors
 ///
 /// [`StoreError`] when the connection cannot be made.
-pub async fn listen(db: &Db) -> Result<Revocations, StoreError> {
-    let (client, mut connection) = db.config().driver().connect(NoTls).await?;
-    let (sender, receiver) = mpsc::channel(1_024);
-    tokio::spawn(async move {
-        loop {
-            let message = std::future::poll_fn(|context| connection.poll_message(context)).await;
-            match message {
-                Some(Ok(AsyncMessage::Notification(notice))) => {
-                    let Ok(session) = notice.payload().parse() else { continue };
-                    if sender.send(session).await.is_err() {
-                        break;
-                    }
-                }
-                Some(Ok(_)) => {}
-                Some(Err(_)) | None => break,
-            }
-        }
-    });
-    client.batch_execute("LISTEN session_revoked").await?;
-    Ok(Revocations { receiver, _client: client })
+pub async fn listen(db: &Db) -> Result<Notices<Uuid>, StoreError> {
+    notices::listen(db, "LISTEN session_revoked").await
 }
