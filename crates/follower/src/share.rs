@@ -11,6 +11,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use trace::Recorder;
+use units::Sequence;
 
 use crate::feeds::Feeds;
 use crate::live::Live;
