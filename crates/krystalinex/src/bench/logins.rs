@@ -26,9 +26,8 @@ const SECTION: &str = "logins";
 const CONNECTIONS: usize = 64;
 /// Logins a second that are offered.
 const LOGINS_PER_SECOND: f64 = 200.0;
-/// Connections of the logins: more than can wait for a hash at once, so that no login waits for a connection.
-const LOGIN_CONNECTIONS: usize = 64;
-/// Accounts that are logged in to, each from an address of its own.
+/// Accounts that are logged in to, each over a connection and from an address of its own: more than can wait for a hash at
+/// once, so that hardly any login waits for its connection.
 const ACCOUNTS: usize = 250;
 const PASSWORD: &str = "correct horse battery";
 
@@ -99,10 +98,7 @@ async fn logins_at(loaded: &Loaded, time: Duration) -> anyhow::Result<Outcome> {
         let from = [("x-forwarded-for", format!("198.51.100.{}", number + 1))];
         http::request_with("POST", "/api/v1/auth/login", address, &from, Some(&body.to_string()))
     };
-    let script = |first: usize| -> Script {
-        (first..ACCOUNTS).step_by(LOGIN_CONNECTIONS).map(login).collect()
-    };
-    let scripts = (0..LOGIN_CONNECTIONS).map(script).collect();
+    let scripts = (0..ACCOUNTS).map(|number| -> Script { vec![login(number)] }).collect();
     load::run_at(address, scripts, LOGINS_PER_SECOND, time).await
 }
 

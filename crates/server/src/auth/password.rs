@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version};
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::config::PasswordCost;
 use crate::problem::{Code, Problem};
@@ -29,6 +29,13 @@ const NICE: i32 = 10;
 
 /// What a hashing thread does next.
 type Job = Box<dyn FnOnce() + Send>;
+
+/// A place in the queue for a hash.
+#[must_use]
+pub struct Place {
+    /// Given back when it is dropped.
+    _permit: OwnedSemaphorePermit,
+}
 
 /// Hashes and checks passwords.
 pub struct Passwords {
@@ -75,18 +82,36 @@ impl Passwords {
     /// [`Code::TooManyRequests`] when too many wait; [`Code::Defect`] when the hasher fails.
     pub async fn hash(&self, password: String) -> Result<String, Problem> {
         let argon2 = self.argon2.clone();
-        self.queued(move || hash_now(&argon2, &password)).await
+        self.queued(self.place()?, move || hash_now(&argon2, &password)).await
+    }
+
+    /// Takes a place for [`Passwords::check`]: before anything else is done for a login, so that one that is sent away costs
+    /// next to nothing and counts as no attempt.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::TooManyRequests`] when too many wait.
+    pub fn place(&self) -> Result<Place, Problem> {
+        // A storm of logins is told to come back: whoever waited longer would have gone by then.
+        let place = Arc::clone(&self.places).try_acquire_owned();
+        let permit = place.map_err(|_| Problem::new(Code::TooManyRequests))?;
+        Ok(Place { _permit: permit })
     }
 
     /// Checks a password against a stored hash; without one it takes as long and says no.
     ///
     /// # Errors
     ///
-    /// [`Code::TooManyRequests`] when too many wait; [`Code::Defect`] when the hasher fails.
-    pub async fn check(&self, password: String, stored: Option<String>) -> Result<bool, Problem> {
+    /// [`Code::Defect`] when the hasher fails.
+    pub async fn check(
+        &self,
+        place: Place,
+        password: String,
+        stored: Option<String>,
+    ) -> Result<bool, Problem> {
         let argon2 = self.argon2.clone();
         let nobody = Arc::clone(&self.nobody);
-        self.queued(move || {
+        self.queued(place, move || {
             let known = stored.is_some();
             let text = stored.as_deref().unwrap_or(&nobody);
             let right = PasswordHash::new(text)
@@ -98,12 +123,9 @@ impl Passwords {
 
     async fn queued<T: Send + 'static>(
         &self,
+        place: Place,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Problem> {
-        // A storm of logins is told to come back: whoever waited longer would have gone by then.
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-            return Err(Problem::new(Code::TooManyRequests));
-        };
         let (tell, told) = oneshot::channel();
         let job = move || {
             // Whoever has gone meanwhile needs no hash.
@@ -166,7 +188,8 @@ mod tests {
         let stored = passwords.hash("correct horse".to_owned()).await.unwrap();
         assert!(stored.starts_with("$argon2id$v=19$m=64,t=1,p=1$"), "{stored}");
         let check = async |password: &str, stored: Option<&String>| {
-            passwords.check(password.to_owned(), stored.cloned()).await.unwrap()
+            let place = passwords.place().unwrap();
+            passwords.check(place, password.to_owned(), stored.cloned()).await.unwrap()
         };
         assert!(check("correct horse", Some(&stored)).await);
         assert!(!check("battery staple", Some(&stored)).await);
@@ -180,8 +203,12 @@ mod tests {
         let cost = PasswordCost { memory_kib: 64, passes: 1, parallel_max: 1 };
         let old = Passwords::new(cost).hash("correct horse".to_owned()).await.unwrap();
         let passwords = Passwords::new(PasswordCost { passes: 2, ..cost });
-        assert!(passwords.check("correct horse".to_owned(), Some(old.clone())).await.unwrap());
-        assert!(!passwords.check("battery staple".to_owned(), Some(old.clone())).await.unwrap());
+        let check = async |password: &str| {
+            let place = passwords.place().unwrap();
+            passwords.check(place, password.to_owned(), Some(old.clone())).await.unwrap()
+        };
+        assert!(check("correct horse").await);
+        assert!(!check("battery staple").await);
         assert!(passwords.is_outdated(&old));
         let new = passwords.hash("correct horse".to_owned()).await.unwrap();
         assert!(!passwords.is_outdated(&new));
@@ -213,7 +240,7 @@ mod tests {
         // The thread has taken the job that holds it up, or will: one place less is sure to be free.
         let waiting: Vec<_> = (1..PLACES_PER_THREAD).map(|_| ask(&passwords)).collect();
         until_waiting(&passwords, waiting.len()).await;
-        let _last = Arc::clone(&passwords.places).try_acquire_owned().unwrap();
+        let _last = passwords.place().unwrap();
         let refused = passwords.hash("correct horse".to_owned()).await.unwrap_err();
         assert_eq!(refused.code(), Code::TooManyRequests);
         drop(go);
@@ -238,7 +265,8 @@ mod tests {
     async fn a_panic_costs_one_answer_and_no_thread() {
         let cost = PasswordCost { memory_kib: 64, passes: 1, parallel_max: 1 };
         let passwords = Passwords::new(cost);
-        let failed = passwords.queued::<()>(|| panic!("a defect")).await;
+        let failed =
+            passwords.queued::<()>(passwords.place().unwrap(), || panic!("a defect")).await;
         assert_eq!(failed.unwrap_err().code(), Code::Defect);
         until_waiting(&passwords, 0).await;
         passwords.hash("correct horse".to_owned()).await.unwrap();
@@ -252,7 +280,9 @@ mod tests {
         let passwords = Passwords::new(cost);
         let before = own();
         let (name, there) = passwords
-            .queued(move || (std::thread::current().name().map(str::to_owned), own()))
+            .queued(passwords.place().unwrap(), move || {
+                (std::thread::current().name().map(str::to_owned), own())
+            })
             .await
             .unwrap();
         assert_eq!(name.as_deref(), Some("kx-password"));
