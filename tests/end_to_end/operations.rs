@@ -107,6 +107,24 @@ fn the_auditor_finds_what_was_changed_by_hand_while_the_exchange_runs() {
     wait_for("no difference", AUDIT_MAX, || {
         (value(&mut processor, "kx_projection_differences")? == 0.0).then_some(())
     });
+    // The audit log's chain made anew, as whoever owns the tables can, and put right again.
+    exchange.wait_for_audit_head();
+    tamper(
+        "CREATE TABLE public.chain_kept AS SELECT position, hash FROM audit_chain; \
+         UPDATE audit_chain SET hash = sha256(hash)",
+    );
+    wait_for("the audit log", AUDIT_MAX, || {
+        (value(&mut processor, "kx_journal_breaks")? == 1.0).then_some(())
+    });
+    let said = exchange.said();
+    let finding = said.lines().find(|line| line.contains("SEV1") && line.contains("audit log"));
+    assert!(finding.is_some_and(|line| line.contains("the log was written anew")), "{said}");
+    tamper(
+        "UPDATE audit_chain c SET hash = k.hash FROM public.chain_kept k WHERE k.position = c.position",
+    );
+    wait_for("the audit log as it was", AUDIT_MAX, || {
+        (value(&mut processor, "kx_journal_breaks")? == 0.0).then_some(())
+    });
     tamper(&format!(
         "ALTER TABLE balances DROP CONSTRAINT balances_available_check; \
          UPDATE balances SET available = -available WHERE {row}"

@@ -30,6 +30,17 @@ const TAMPERINGS: &[(&str, &str, &[&str])] = &[
         &["hash chain", "3"],
     ),
     ("missing", "DELETE FROM journal WHERE sequence = 3", &["hash chain", "3"]),
+    (
+        "log",
+        "UPDATE audit_log SET address = '192.0.2.1' WHERE id = (SELECT min(id) FROM audit_log)",
+        &["audit log", "link 1", "is not what was written"],
+    ),
+    // Nothing is wrong with a log that is empty, chain and all, but that the journal has noted more.
+    (
+        "cut",
+        "DELETE FROM audit_chain; DELETE FROM audit_log",
+        &["audit log's heads", "the log was cut: links 1 to"],
+    ),
 ];
 
 /// Waits until the tables say what the journal says.
@@ -63,6 +74,7 @@ fn verify_names_every_row_that_was_changed_by_hand() {
     let mut exchange = traded();
     let psql = exchange.psql();
     wait_for_projection(&psql);
+    exchange.wait_for_audit_head();
     // Killed, so that nobody uses the database that is copied.
     exchange.kill();
 

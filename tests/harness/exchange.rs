@@ -336,6 +336,21 @@ impl Exchange {
         run(arguments, &environment)
     }
 
+    /// Waits until the journal has noted the audit log's head: a few seconds after the log's first rows.
+    ///
+    /// # Panics
+    ///
+    /// When it does not.
+    pub fn wait_for_audit_head(&self) {
+        let psql = self.psql();
+        wait_for("the audit log's head", Duration::from_secs(90), || {
+            let shown = self.tool(&["journal", "show", "--limit", "10000"], &psql);
+            let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+            let noted = shown.split("NoteAuditHead").nth(1)?;
+            noted.lines().nth(1)?.contains("Done").then_some(())
+        });
+    }
+
     /// Returns whether its PostgreSQL runs.
     #[must_use]
     pub fn postgres_runs(&self) -> bool {

@@ -2,8 +2,8 @@
 
 use book::Side;
 use units::{
-    AccountId, Amount, AssetId, CommandId, MarketId, PriceTicks, QuantityLots, ReferenceHash,
-    Sequence, Time,
+    AccountId, Amount, AssetId, CommandId, Hash32, MarketId, PriceTicks, QuantityLots,
+    ReferenceHash, Sequence, Time,
 };
 
 use crate::config::{AssetConfig, Limits, MarketConfig, MarketState, Settings};
@@ -184,6 +184,18 @@ pub enum Action {
         /// The last row of the lost journal, where it is known.
         lost: Option<Sequence>,
     },
+    /// Notes how far the audit log's hash chain reaches, so that the journal vouches for what is behind it. The log itself
+    /// is no state: whoever rewrites it has to rewrite the journal from this row on, too.
+    NoteAuditHead(AuditHead),
+}
+
+/// How far the audit log's hash chain reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AuditHead {
+    /// Rows of the log that are linked: the position of the newest link.
+    pub rows: u64,
+    /// That link's hash, which covers all of them.
+    pub head: Hash32,
 }
 
 /// Names an order of an account.

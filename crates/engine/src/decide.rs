@@ -9,7 +9,7 @@ mod walk;
 
 use units::CommandId;
 
-use crate::command::{Action, Command, Origin};
+use crate::command::{Action, AuditHead, Command, Origin};
 use crate::event::Event;
 use crate::reject::Reject;
 use crate::state::{KnownCommand, State};
@@ -69,8 +69,15 @@ fn outcome(state: &State, command: &Command) -> Result<Event, Reject> {
         Action::DefineAsset(asset) => config::define_asset(state, asset),
         Action::DefineMarket(market) => config::define_market(state, market),
         Action::SetMarketState { market, .. } => config::known_market(state, *market),
+        Action::NoteAuditHead(head) => audit_head(state, head),
         action => money::decide(state, action),
     }
+}
+
+/// The log only grows, and so does what is noted of it: whoever made it shorter has no say here.
+fn audit_head(state: &State, head: &AuditHead) -> Result<Event, Reject> {
+    let noted = state.audit_head.map_or(0, |noted| noted.rows);
+    if head.rows > noted { Ok(Event::Done) } else { Err(Reject::AuditHeadStale) }
 }
 
 /// Decides the state's own work, which nobody outside may ask for.

@@ -109,6 +109,7 @@ impl<O: Observer> Evolver<'_, O> {
                 self.set_market_state(*market, crate::MarketState::Halted);
             }
             Action::Restore { incarnation, .. } => self.restore(*incarnation),
+            Action::NoteAuditHead(head) => self.state.audit_head = Some(*head),
             action => self.move_money(action),
         }
     }

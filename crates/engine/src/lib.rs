@@ -29,8 +29,8 @@ mod snapshot;
 mod state;
 
 pub use command::{
-    Action, AmendOrder, CancelReason, ClientOrderId, Command, NewOrder, OrderRef, OrderType,
-    Origin, SelfTradePrevention, TimeInForce,
+    Action, AmendOrder, AuditHead, CancelReason, ClientOrderId, Command, NewOrder, OrderRef,
+    OrderType, Origin, SelfTradePrevention, TimeInForce,
 };
 pub use config::{AssetConfig, Limits, MarketConfig, MarketState, Settings};
 pub use decide::{Decision, decide};

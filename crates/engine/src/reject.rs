@@ -93,6 +93,8 @@ pub enum Reject {
     AmendBelowFilled,
     /// The change changes nothing, or is not one that this order can have.
     AmendInvalid,
+    /// The audit log's head does not reach beyond the one that was noted.
+    AuditHeadStale,
 }
 
 impl Reject {
@@ -140,6 +142,7 @@ impl Reject {
         Self::OrderClosed,
         Self::AmendBelowFilled,
         Self::AmendInvalid,
+        Self::AuditHeadStale,
     ];
 
     /// Returns the number that stands for it in the journal.
@@ -188,6 +191,7 @@ impl Reject {
             Self::OrderClosed => 71,
             Self::AmendBelowFilled => 72,
             Self::AmendInvalid => 73,
+            Self::AuditHeadStale => 80,
         }
     }
 
@@ -243,6 +247,7 @@ impl Reject {
             Self::OrderClosed => "order_closed",
             Self::AmendBelowFilled => "amend_below_filled",
             Self::AmendInvalid => "amend_invalid",
+            Self::AuditHeadStale => "audit_head_stale",
         }
     }
 }

@@ -11,7 +11,7 @@ use units::{
     ReferenceHash, Sequence, SignedAmount, Time, TradeId,
 };
 
-use crate::command::{ClientOrderId, OrderType, SelfTradePrevention, TimeInForce};
+use crate::command::{AuditHead, ClientOrderId, OrderType, SelfTradePrevention, TimeInForce};
 use crate::config::{AssetConfig, Limits, MarketConfig, MarketState, Settings};
 use crate::observe::WithdrawalState;
 use crate::state::AccountFlags;
@@ -152,6 +152,8 @@ pub enum Record {
     },
     /// The reference of a deposit that was credited, in the order of references.
     DepositReference(ReferenceHash),
+    /// The audit log's head that was noted last, where one was.
+    AuditHead(AuditHead),
     /// Last: how many records came before, so that a cut stream is found out.
     End {
         /// The number of records before this one.

@@ -22,7 +22,7 @@ use units::{
     SignedAmount, Time,
 };
 
-use crate::command::ClientOrderId;
+use crate::command::{AuditHead, ClientOrderId};
 use crate::config::{AssetConfig, Limits, Settings};
 use crate::observe::{OrderView, WithdrawalState, WithdrawalView};
 
@@ -61,6 +61,8 @@ pub struct State {
     pub(crate) deposit_references: BTreeSet<ReferenceHash>,
     /// Good-till-date orders by their end, then arrival.
     pub(crate) expiries: BTreeMap<(Time, u64), (MarketId, u32)>,
+    /// The audit log's head that was noted last.
+    pub(crate) audit_head: Option<AuditHead>,
 }
 
 /// A cancel-all that goes on: an account's orders that arrived before it.
@@ -134,6 +136,12 @@ impl State {
     #[must_use]
     pub fn settings(&self) -> Option<&Settings> {
         self.settings.as_ref()
+    }
+
+    /// Returns the audit log's head that was noted last.
+    #[must_use]
+    pub fn audit_head(&self) -> Option<AuditHead> {
+        self.audit_head
     }
 
     /// Returns the limits.

@@ -8,8 +8,8 @@ mod record;
 pub(crate) use command::{get_command, put_command};
 
 use units::{
-    AccountId, Amount, AssetId, Balance, CommandId, MarketId, OrderId, PriceTicks, QuantityLots,
-    RatePpm, ReferenceHash, Sequence, Time, TradeId,
+    AccountId, Amount, AssetId, Balance, CommandId, Hash32, MarketId, OrderId, PriceTicks,
+    QuantityLots, RatePpm, ReferenceHash, Sequence, Time, TradeId,
 };
 
 /// Bytes that are not what they should be.
@@ -376,6 +376,16 @@ macro_rules! fixed_coats {
 }
 
 fixed_coats! { CommandId ReferenceHash }
+
+impl Code for Hash32 {
+    fn put(&self, w: &mut Writer) {
+        w.raw(&self.0);
+    }
+
+    fn get(r: &mut Reader<'_>) -> Result<Self, BadBytes> {
+        r.array().map(Self)
+    }
+}
 
 impl Code for PriceTicks {
     fn put(&self, w: &mut Writer) {

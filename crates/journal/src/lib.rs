@@ -6,7 +6,9 @@
 //! the engine does not compile here until somebody has decided what it means for the format.
 //!
 //! Two numbers stand in every row. [`FORMAT`] is the version of the bytes: any change of the encoding raises it,
-//! and a reader that meets a greater one stops. [`RULES`] is the version of the decisions: any change of what
+//! and a reader that meets a greater one stops. (As long as nothing has been released, an action or a record that is
+//! new takes the next number in format 1: what was written before reads as before, and a reader that does not know the
+//! number stops at it just so.) [`RULES`] is the version of the decisions: any change of what
 //! [`engine::decide`] answers raises it, while the bytes may stay as they are.
 //!
 //! Format 1 in short:

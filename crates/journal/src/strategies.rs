@@ -201,6 +201,10 @@ fn amend() -> impl Strategy<Value = AmendOrder> {
     )
 }
 
+fn audit_head() -> impl Strategy<Value = AuditHead> {
+    (number(), any::<[u8; 32]>()).prop_map(|(rows, head)| AuditHead { rows, head: Hash32(head) })
+}
+
 /// Every action; the union must name each variant, which the test of the numbers checks.
 pub(crate) fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
@@ -255,6 +259,7 @@ pub(crate) fn action() -> impl Strategy<Value = Action> {
         market().prop_map(|market| Action::HaltMarket { market }),
         (any::<u64>(), of(any::<u64>().prop_map(Sequence::new)))
             .prop_map(|(incarnation, lost)| Action::Restore { incarnation, lost }),
+        audit_head().prop_map(Action::NoteAuditHead),
     ]
 }
 
@@ -472,5 +477,6 @@ pub(crate) fn record() -> impl Strategy<Value = Record> {
         ),
         reference().prop_map(Record::DepositReference),
         number().prop_map(|records| Record::End { records }),
+        audit_head().prop_map(Record::AuditHead),
     ]
 }

@@ -279,9 +279,9 @@ fn the_strategies_name_every_variant() {
         }
         numbers
     }
-    assert_eq!(numbers(action()), (1..=25).collect());
+    assert_eq!(numbers(action()), (1..=26).collect());
     assert_eq!(numbers(event()), (1..=9).collect());
-    assert_eq!(numbers(record()), (1..=14).collect());
+    assert_eq!(numbers(record()), (1..=15).collect());
 }
 
 #[test]
@@ -341,6 +341,49 @@ fn unknown_versions_are_named() {
         Message::decode(&[1; MESSAGE_BYTES_MAX + 1]),
         Err(BadMessage::TooLong(MESSAGE_BYTES_MAX + 1))
     );
+}
+
+/// A release that does not know an action stops at its row, whatever else is in it, and takes no message of it.
+#[test]
+fn an_unknown_action_is_refused() {
+    let mut unknown = Writer::default();
+    let command = &fixed_batch().entries[1].command;
+    put_command(command, Time::ZERO, &mut unknown);
+    let mut unknown = unknown.into_bytes();
+    let last = unknown.pop();
+    assert_eq!(last, Some(2), "a tick's bytes end with its number");
+    unknown.push(27);
+    let taken = get_command(Time::ZERO, &mut Reader::new(&unknown));
+    assert_eq!(taken.map_err(|bad| bad.what), Err("an unknown action"));
+    let message =
+        Message { incarnation: 1, seen: Sequence::new(1), command: command.clone() }.encode();
+    let message = [&message[..message.len() - 1], &[27]].concat();
+    assert!(matches!(
+        Message::decode(&message),
+        Err(BadMessage::Bytes(BadBytes { what: "an unknown action", .. }))
+    ));
+
+    let row = rehashed(Row {
+        commands: 1,
+        payload: crate::block::compress(&[&unknown[..], &[2]].concat()),
+        ..seal_after(&fixed_batch())
+    });
+    assert!(matches!(
+        read(&row),
+        Err(BadRow::Payload { bytes: BadBytes { what: "an unknown action", .. }, .. })
+    ));
+}
+
+/// A change here is a change of what older releases have written.
+#[test]
+fn the_bytes_of_an_audit_head_stay_as_they_are() {
+    let head = engine::AuditHead { rows: 300, head: Hash32([0xab; 32]) };
+    let mut w = Writer::default();
+    Action::NoteAuditHead(head).put(&mut w);
+    assert_eq!(w.bytes(), [&[26, 0xac, 2][..], &[0xab; 32]].concat());
+    let mut w = Writer::default();
+    Record::AuditHead(head).put(&mut w);
+    assert_eq!(w.bytes(), [&[15, 0xac, 2][..], &[0xab; 32]].concat());
 }
 
 /// Lists that claim more items than there are bytes are refused before memory is taken.

@@ -10,11 +10,13 @@ use clap::{Parser, ValueEnum};
 use serde_json::json;
 
 mod append;
+mod auth;
 mod core;
 pub(crate) mod exchange;
 pub(crate) mod flow;
 pub(crate) mod http;
 mod load;
+mod logins;
 mod machine;
 mod orders;
 mod reads;
@@ -59,6 +61,10 @@ enum Section {
     Whole,
     /// The same through a server and a payment processor of their own over RabbitMQ, a backlog, a takeover.
     Roles,
+    /// What it takes to find out who asks, by an access token and by a signature.
+    Auth,
+    /// What a storm of logins costs the orders of others.
+    Logins,
     /// What tracing every order costs, and a collector that never answers.
     Tracing,
     /// One connection, one order at a time.
@@ -93,8 +99,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         table = done;
         result?;
     }
-    use Section::{Append, Reads, Recovery, Roles, Single, Tracing, Whole};
-    if [Append, Whole, Roles, Tracing, Single, Reads, Recovery].into_iter().any(asked) {
+    use Section::{Append, Auth, Logins, Reads, Recovery, Roles, Single, Tracing, Whole};
+    let need_postgresql = [Append, Auth, Whole, Logins, Roles, Tracing, Single, Reads, Recovery];
+    if need_postgresql.into_iter().any(asked) {
         on_a_cluster(&mut table, args.quick, &asked).await?;
     }
     if asked(Section::Start) {
@@ -124,6 +131,9 @@ async fn on_a_cluster(
             append::run(table, stand.database().await?, commands, quick).await?;
         }
     }
+    if asked(Section::Auth) {
+        auth::run(table, stand.database().await?, quick).await?;
+    }
     if asked(Section::Whole) || asked(Section::Single) || asked(Section::Reads) {
         let data = tempfile::tempdir().context("cannot make a temporary folder")?;
         let loaded = Loaded::start(&stand, data.path()).await?;
@@ -140,6 +150,9 @@ async fn on_a_cluster(
             }
         }
         ended(table, loaded).await?;
+    }
+    if asked(Section::Logins) {
+        logins::run(table, &stand, quick).await?;
     }
     if asked(Section::Roles) {
         roles::run(table, &stand, quick).await?;

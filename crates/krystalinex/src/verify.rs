@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
+use store::audit::chain::NotedHead;
 use store::{Db, StoreError, journal, snapshots};
 use units::{Hash32, Sequence};
 
@@ -115,7 +116,7 @@ pub(crate) async fn verify(db: &Db, journal_only: bool) -> anyhow::Result<Verifi
     let journal_time = started.elapsed();
     if !journal_only {
         projections::compare(db, &mut report).await?;
-        audit_chain(db, &mut report).await?;
+        audit_chain(db, walk.audit_heads(), &mut report).await?;
     }
     Ok(Verified {
         commands: walk.commands(),
@@ -128,12 +129,17 @@ pub(crate) async fn verify(db: &Db, journal_only: bool) -> anyhow::Result<Verifi
     })
 }
 
-/// Checks the hash chain of the audit log.
-async fn audit_chain(db: &Db, report: &mut Report) -> anyhow::Result<()> {
-    let checked = store::audit::chain::check(db).await.context("the audit log cannot be read")?;
+/// Checks the hash chain of the audit log, in itself and against the heads that the journal has noted.
+async fn audit_chain(db: &Db, noted: &[NotedHead], report: &mut Report) -> anyhow::Result<()> {
+    let checked = store::audit::chain::check(db, noted).await;
+    let checked = checked.context("the audit log cannot be read")?;
     report.counted(Area::AuditLog, checked.links);
+    report.counted(Area::AuditHeads, checked.noted);
     if let Some(fault) = checked.fault {
         report.fault(Area::AuditLog, fault);
+    }
+    if let Some(fault) = checked.noted_fault {
+        report.fault(Area::AuditHeads, fault);
     }
     Ok(())
 }

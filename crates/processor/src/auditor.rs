@@ -7,7 +7,8 @@
 //! - the sum over all accounts of each asset, the outside world included, in the followed state: zero;
 //! - the projected balances, a piece of the accounts each time: not below zero, and what the state says at their row;
 //! - the journal's newest rows, and a walk through all of it from its beginning: each is what its hash says, and follows
-//!   the one before.
+//!   the one before;
+//! - the audit log's chain: it has the head that the journal noted last.
 
 mod balances;
 mod chain;
@@ -101,10 +102,24 @@ impl Audit {
         self.findings.replace(Place::is_asset, sums(&self.live));
         let balances = self.balances.look(auditor, &self.live, &mut self.findings).await?;
         let rows = self.chain.look(auditor, &mut self.findings).await?;
+        let log = audit_log(auditor, &self.live).await?;
+        self.findings.replace(|place| *place == Place::AuditLog, log);
         let results = Results { balances, rows, ..self.findings.show() };
         auditor.tell(&results).await?;
         Ok(Some(results))
     }
+}
+
+/// Looks whether the audit log's chain has the head that the journal noted last: it was committed before that was noted.
+async fn audit_log(auditor: &Auditor, live: &Live) -> Result<Vec<(Place, String)>, StoreError> {
+    let Some(noted) = live.read(engine::State::audit_head) else { return Ok(Vec::new()) };
+    let found = auditor.audit_link(noted.rows).await?;
+    let text = match found {
+        Some(hash) if hash == noted.head => return Ok(Vec::new()),
+        Some(_) => "is another than the journal has noted: the log was written anew",
+        None => "is gone, which the journal has noted: the log was cut",
+    };
+    Ok(vec![(Place::AuditLog, format!("link {} of the audit log {text}", noted.rows))])
 }
 
 /// Sums every asset over all accounts, and says which are not zero.

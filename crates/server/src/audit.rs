@@ -1,4 +1,5 @@
-//! The audit log's writer: requests leave their entries here and never wait for the database.
+//! The audit log's writer: requests leave their entries here and never wait for the database. Behind it the log's hash
+//! chain is carried on, and the journal told how far it reaches.
 //!
 //! Invariant: memory is bounded. Entries beyond the channel are dropped, counted and logged; a series of refusals from
 //! one address leaves one entry a minute.
@@ -7,13 +8,17 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use engine::{Action, Event};
 use parking_lot::Mutex;
 use store::Db;
-use store::audit::{AuditEntry, Level, append};
+use store::audit::{AuditEntry, Level, append, chain};
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
 use crate::app::App;
-use crate::problem::chain as causes;
+use crate::body;
+use crate::command::{Answer, Ask, command_id, submit};
+use crate::problem::{Code, chain as causes};
 
 const ENTRIES_MAX: usize = 4_096;
 const BATCH_MAX: usize = 256;
@@ -78,19 +83,69 @@ impl Audit {
 
 /// How often the log's hash chain is carried on. Several servers may try: one does.
 const CHAIN_EVERY: Duration = Duration::from_secs(2);
+/// The chain's head is noted in the journal at most once in so many microseconds of journal time, whichever server does it.
+const NOTED_EVERY_MICROS: u64 = 60_000_000;
 
-/// Carries the log's hash chain on for as long as the application lives.
+/// Carries the log's hash chain on, and has its head noted in the journal, for as long as the application lives.
 pub(crate) fn chain(app: &App) {
     let inner = app.downgrade();
     tokio::spawn(async move {
         loop {
             tokio::time::sleep(CHAIN_EVERY).await;
-            let Some(db) = inner.upgrade().map(|inner| inner.db.clone()) else { break };
-            if let Err(error) = store::audit::chain::extend(&db).await {
+            let Some(app) = App::upgrade(&inner) else { break };
+            if let Err(error) = chain::extend(&app.db).await {
                 tracing::warn!(error = %causes(&error), "cannot carry the audit log's chain on now");
             }
+            note_head(&app).await;
         }
     });
+}
+
+/// Has the chain's head noted, where it has grown and this minute's has not been noted yet.
+///
+/// The command's id is the minute's. So the sequencer takes one a minute: a retry is a repeat, and another server's later
+/// head is another body under a known id, which does nothing.
+async fn note_head(app: &App) {
+    if !app.live.has_caught_up() || app.live.stopped().is_some() {
+        return;
+    }
+    let minute = app.live.journal_now().micros() / NOTED_EVERY_MICROS;
+    let name = format!("{:x} {minute}", app.live.incarnation());
+    let id = command_id(Uuid::nil(), "audit head", Some(&name));
+    let (noted, known) = app.live.read(|state| (state.audit_head(), state.known(id)));
+    if known.is_some() {
+        return;
+    }
+    let head = match chain::head(&app.db).await {
+        Ok(Some(head)) if noted.is_none_or(|noted| head.rows > noted.rows) => head,
+        Ok(_) => return,
+        Err(error) => {
+            tracing::warn!(error = %causes(&error), "cannot read the head of the audit log's chain now");
+            return;
+        }
+    };
+    let ask = Ask {
+        id,
+        keyed: false,
+        body_hash: body::hash(&[&head.rows.to_be_bytes()[..], &head.head.0].concat()),
+        trace_id: rand::random::<u128>().max(1),
+        expires_at: None,
+        action: Action::NoteAuditHead(head),
+    };
+    match submit(app, ask).await {
+        Ok(Answer::Decided(decided)) => {
+            if let Event::Rejected(reject) = decided.event() {
+                tracing::warn!(reason = reject.code(), "the audit log's head was not noted");
+            }
+        }
+        // It is asked for again, under the same id within this minute.
+        Ok(Answer::Pending(_)) => {}
+        Err(problem) if problem.code() == Code::KeyReused => {}
+        Err(problem) => {
+            let code = problem.code().name();
+            tracing::warn!(code, "the audit log's head cannot be noted now");
+        }
+    }
 }
 
 async fn write(db: Db, mut receiver: mpsc::Receiver<AuditEntry>) {

@@ -211,7 +211,7 @@ pub struct PasswordCost {
 
 impl Default for PasswordCost {
     /// OWASP's first choice for argon2id: 19 MiB, two passes, one lane; on half of the processors, so that logins leave the
-    /// other half to orders.
+    /// other half to orders. (The threads that hash also give way to all others: [`crate::auth::password`].)
     fn default() -> Self {
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self { memory_kib: 19_456, passes: 2, parallel_max: (processors / 2).max(1) }

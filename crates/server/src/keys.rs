@@ -132,7 +132,7 @@ pub(crate) fn is_signed(headers: &HeaderMap) -> bool {
 /// # Errors
 ///
 /// A refusal: 401 for what is not signed right, 403 for an address that the key may not be used from.
-pub(crate) async fn authenticate(
+pub async fn authenticate(
     app: &App,
     address: IpAddr,
     request: Request,
@@ -162,6 +162,12 @@ pub(crate) async fn authenticate(
     let principal = finish(app, address, &key, &claim, &signed)?;
     parts.extensions.insert(RequestSignature(claim.signature.into()));
     Ok((principal, Request::from_parts(parts, Body::from(bytes))))
+}
+
+/// Tells whether a key is in memory, so that a request that it has signed costs no SQL.
+#[must_use]
+pub fn is_at_hand(app: &App, key: Uuid) -> bool {
+    app.keys.cache.knows(key)
 }
 
 /// Finds out who has signed a message of `/ws`: as a GET of that path.

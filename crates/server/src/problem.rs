@@ -171,6 +171,7 @@ fn refusal_title(reject: Reject) -> &'static str {
         Reject::OrderClosed => "The order is closed.",
         Reject::AmendBelowFilled => "The new quantity is not above what is filled.",
         Reject::AmendInvalid => "The change changes nothing, or is not possible for this order.",
+        Reject::AuditHeadStale => "The audit log's head is not beyond the one that was noted.",
     }
 }
 

@@ -4,10 +4,10 @@
 //! its own.
 
 use tokio_postgres::IsolationLevel;
-use units::{AccountId, AssetId, Sequence};
+use units::{AccountId, AssetId, Hash32, Sequence};
 
 use crate::journal::{COLUMNS, decode};
-use crate::numbers::{to_i64, to_u64};
+use crate::numbers::{hash, to_i64, to_u64};
 use crate::{Connection, Db, Numeric, StoreError};
 
 /// The key of the advisory lock of the one who audits: "kxonline" in ASCII.
@@ -52,7 +52,7 @@ pub struct Results {
     pub negative_accounts: u64,
     /// Projected balances that are not the journal's.
     pub projection_differences: u64,
-    /// Places where the journal's chain is broken.
+    /// Places where the journal's chain is broken, or the audit log's is not the one that the journal has noted.
     pub journal_breaks: u64,
     /// Balances compared.
     pub balances: u64,
@@ -169,6 +169,17 @@ impl Auditor {
         let ends = (to_i64(from.get())?, to_i64(through.get())?);
         let rows = self.connection.query(&text, &[&ends.0, &ends.1]).await?;
         rows.iter().map(decode).collect()
+    }
+
+    /// Returns the hash of a link of the audit log's chain; `None` where there is no such link.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn audit_link(&self, position: u64) -> Result<Option<Hash32>, StoreError> {
+        let text = "SELECT hash FROM audit_chain WHERE position = $1";
+        let row = self.connection.query_opt(text, &[&to_i64(position)?]).await?;
+        row.map(|row| hash(row.get(0))).transpose()
     }
 
     /// Says what a look at everything has come to.

@@ -232,6 +232,10 @@ fn push_tail(state: &mut State, record: Record) -> Built {
         Record::DepositReference(reference) => {
             ensure(state.deposit_references.insert(reference), "a deposit comes twice")?;
         }
+        Record::AuditHead(head) => {
+            ensure(head.rows > 0, "an audit head of no rows")?;
+            ensure(state.audit_head.replace(head).is_none(), "an audit head comes twice")?;
+        }
         _ => return Err(BadSnapshot("a record out of its place")),
     }
     Ok(())

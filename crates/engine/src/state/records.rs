@@ -152,7 +152,15 @@ impl State {
             state: withdrawal.state,
         });
         let references = self.deposit_references.iter().copied().map(Record::DepositReference);
-        closed.chain(known).chain(cancels).chain(sweeps).chain(withdrawals).chain(references)
+        // Nothing where none was noted, so that states without one have the hash that they always had.
+        let audit_head = self.audit_head.map(Record::AuditHead);
+        closed
+            .chain(known)
+            .chain(cancels)
+            .chain(sweeps)
+            .chain(withdrawals)
+            .chain(references)
+            .chain(audit_head)
     }
 }
 

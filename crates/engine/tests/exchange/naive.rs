@@ -123,6 +123,7 @@ pub(crate) struct Naive {
     pub(crate) deposit_references: BTreeSet<ReferenceHash>,
     pub(crate) arrivals: u64,
     pub(crate) priorities: u64,
+    pub(crate) audit_heads: Vec<AuditHead>,
 }
 
 impl Naive {
@@ -206,6 +207,7 @@ impl Naive {
             Action::SetMarketState { market, state } => self.set_market_state(*market, *state),
             Action::HaltMarket { market } => self.set_market_state(*market, MarketState::Halted),
             Action::Restore { incarnation, .. } => self.restore(*incarnation),
+            Action::NoteAuditHead(head) => self.note_audit_head(*head),
             Action::PlaceOrder(order) => self.place(command, order),
             Action::CancelOrder { account, order } => self.cancel(command, *account, order),
             Action::CancelAll { account, market } => self.cancel_all(*account, *market),
@@ -219,6 +221,15 @@ impl Naive {
             Action::TriggerStop { market, order } => Ok(self.trigger(*market, *order)),
             money => self.act_on_money(command.id, money),
         }
+    }
+
+    /// A head counts if it is of more rows than every one before.
+    fn note_audit_head(&mut self, head: AuditHead) -> Result<Event, Reject> {
+        if self.audit_heads.iter().any(|noted| noted.rows >= head.rows) || head.rows == 0 {
+            return Err(Reject::AuditHeadStale);
+        }
+        self.audit_heads.push(head);
+        Ok(Event::Done)
     }
 
     fn restore(&mut self, incarnation: u64) -> Result<Event, Reject> {

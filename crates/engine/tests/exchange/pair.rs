@@ -253,6 +253,7 @@ impl Pair {
         let withdrawals: Vec<_> = state.withdrawals().map(|view| (view.id, view.state)).collect();
         let expected: Vec<_> = naive.withdrawals.iter().map(|(id, w)| (*id, w.state)).collect();
         assert_eq!(withdrawals, expected);
+        assert_eq!(state.audit_head(), naive.audit_heads.last().copied());
         self.mirror.check(state);
     }
 

@@ -82,6 +82,11 @@ pub(crate) enum Line {
     },
     /// An order that comes too late.
     Late,
+    /// A head of the audit log, this many rows beyond the last; behind it where that is negative.
+    AuditHead {
+        further: i8,
+        head: u8,
+    },
     /// Work of the state's own, from outside.
     Forged {
         back: u8,
@@ -254,6 +259,7 @@ pub(crate) fn line() -> impl Strategy<Value = Line> {
             .prop_map(|(market, maker, taker)| Line::Fees { market, maker, taker }),
         3 => (0_u8..12, prop::bool::weighted(0.7)).prop_map(|(back, same)| Line::Repeat { back, same }),
         1 => Just(Line::Late),
+        1 => (-2_i8..5, any::<u8>()).prop_map(|(further, head)| Line::AuditHead { further, head }),
         1 => (0_u8..12).prop_map(|back| Line::Forged { back }),
     ]
 }
@@ -497,6 +503,11 @@ impl Runner {
                 // Ids below 1,000 are the exchange's own.
                 let account = if account == 9 { AccountId::new(9) } else { account_id(account) };
                 self.send(Action::OpenAccount { account });
+            }
+            Line::AuditHead { further, head } => {
+                let noted = self.pair.naive.audit_heads.last().map_or(0, |noted| noted.rows);
+                let rows = noted.saturating_add_signed(further.into());
+                self.send(Action::NoteAuditHead(AuditHead { rows, head: Hash32([head; 32]) }));
             }
             Line::Limits(limits) => self.send(Action::SetLimits(limits)),
             Line::Fees { market, maker, taker } => {

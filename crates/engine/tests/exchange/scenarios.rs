@@ -29,6 +29,7 @@ scenes! {
     a_refused_amend_changes_nothing
     a_repeat_has_no_effect
     amends_keep_or_lose_their_place
+    an_audit_head_only_rises
     an_iceberg_shows_a_slice_at_a_time
     an_ioc_remainder_does_not_rest
     fees_round_against_the_payer

@@ -1,8 +1,8 @@
 //! The bytes of commands.
 
 use engine::{
-    Action, AmendOrder, CancelReason, ClientOrderId, Command, NewOrder, OrderRef, OrderType,
-    Origin, SelfTradePrevention, Side, TimeInForce,
+    Action, AmendOrder, AuditHead, CancelReason, ClientOrderId, Command, NewOrder, OrderRef,
+    OrderType, Origin, SelfTradePrevention, Side, TimeInForce,
 };
 use units::{CommandId, Time};
 
@@ -34,6 +34,7 @@ variants!(Action, "an unknown action" {
     23 => TriggerStop { market, order },
     24 => HaltMarket { market },
     25 => Restore { incarnation, lost },
+    26 => NoteAuditHead(head),
 });
 
 variants!(OrderRef, "an unknown way to name an order" {
@@ -83,6 +84,7 @@ variants!(CancelReason, "an unknown reason" {
 });
 
 fields!(AmendOrder { account, order, price, quantity });
+fields!(AuditHead { rows, head });
 
 impl Code for ClientOrderId {
     fn put(&self, w: &mut Writer) {

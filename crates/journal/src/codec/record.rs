@@ -21,6 +21,7 @@ variants!(Record, "an unknown record" {
     12 => Withdrawal { id, account, asset, amount, state },
     13 => DepositReference(reference),
     14 => End { records },
+    15 => AuditHead(head),
 });
 
 variants!(WithdrawalState, "an unknown state of a withdrawal" {

@@ -54,9 +54,21 @@ pub(crate) fn request(
     token: Option<&str>,
     body: Option<&str>,
 ) -> Vec<u8> {
+    let token = token.map(|token| ("authorization", format!("Bearer {token}")));
+    request_with(method, path, host, token.as_slice(), body)
+}
+
+/// The same with headers of its own.
+pub(crate) fn request_with(
+    method: &str,
+    path: &str,
+    host: SocketAddr,
+    headers: &[(&str, String)],
+    body: Option<&str>,
+) -> Vec<u8> {
     let mut text = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\n");
-    if let Some(token) = token {
-        text.push_str(&format!("authorization: Bearer {token}\r\n"));
+    for (name, value) in headers {
+        text.push_str(&format!("{name}: {value}\r\n"));
     }
     if let Some(body) = body {
         text.push_str(&format!(

@@ -1,7 +1,9 @@
-//! A light load generator: each connection sends its prepared requests one after the other, round and round.
+//! A light load generator: each connection sends its prepared requests one after the other, round and round; as fast as
+//! they are answered, or at a fixed rate.
 //!
-//! Invariant: latency is measured from the request's first byte out to its answer's last byte in; a connection
-//! that fails counts as an error and is opened again.
+//! Invariant: latency is measured from the request's first byte out to its answer's last byte in; at a fixed rate from the
+//! moment at which it was due, where its connection was still waiting for an answer then. A connection that fails counts
+//! as an error and is opened again.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -73,13 +75,37 @@ pub(crate) async fn run(
     scripts: Vec<Script>,
     duration: Duration,
 ) -> anyhow::Result<Outcome> {
+    go(address, scripts, None, duration).await
+}
+
+/// The same at a fixed rate, requests a second over all connections, whatever becomes of them.
+///
+/// # Errors
+///
+/// The thread cannot be started.
+pub(crate) async fn run_at(
+    address: SocketAddr,
+    scripts: Vec<Script>,
+    rate: f64,
+    duration: Duration,
+) -> anyhow::Result<Outcome> {
+    let step = Duration::from_secs_f64(1.0 / rate.max(f64::MIN_POSITIVE));
+    go(address, scripts, Some(step), duration).await
+}
+
+async fn go(
+    address: SocketAddr,
+    scripts: Vec<Script>,
+    step: Option<Duration>,
+    duration: Duration,
+) -> anyhow::Result<Outcome> {
     let thread = std::thread::Builder::new().name("kx-load".to_owned());
     let (sender, receiver) = tokio::sync::oneshot::channel();
     let handle = thread.spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let before = machine::thread_time();
         let mut outcome = match runtime {
-            Ok(runtime) => runtime.block_on(all(address, scripts, duration)),
+            Ok(runtime) => runtime.block_on(all(address, scripts, step, duration)),
             Err(_) => Outcome::default(),
         };
         outcome.cpu = machine::thread_time().saturating_sub(before);
@@ -90,12 +116,27 @@ pub(crate) async fn run(
     receiver.await.context("the load generator ended without a result")
 }
 
-async fn all(address: SocketAddr, scripts: Vec<Script>, duration: Duration) -> Outcome {
+async fn all(
+    address: SocketAddr,
+    scripts: Vec<Script>,
+    step: Option<Duration>,
+    duration: Duration,
+) -> Outcome {
     let stop = Arc::new(AtomicBool::new(false));
     let started = Instant::now();
-    let tasks: Vec<_> = scripts
-        .into_iter()
-        .map(|script| tokio::spawn(one(address, script, Arc::clone(&stop))))
+    let connections = u32::try_from(scripts.len()).unwrap_or(u32::MAX);
+    let schedule = |place: u32| {
+        step.map(|step| Schedule {
+            next: started + step * place,
+            step: step * connections,
+            end: started + duration,
+        })
+    };
+    let tasks: Vec<_> = (0_u32..)
+        .zip(scripts)
+        .map(|(place, script)| {
+            tokio::spawn(one(address, script, schedule(place), Arc::clone(&stop)))
+        })
         .collect();
     tokio::time::sleep(duration).await;
     stop.store(true, Ordering::Relaxed);
@@ -111,13 +152,48 @@ async fn all(address: SocketAddr, scripts: Vec<Script>, duration: Duration) -> O
     whole
 }
 
-async fn one(address: SocketAddr, script: Script, stop: Arc<AtomicBool>) -> Outcome {
+/// When a connection's requests are due.
+struct Schedule {
+    next: Instant,
+    step: Duration,
+    end: Instant,
+}
+
+impl Schedule {
+    /// Waits until the next request is due, and returns from when on its latency counts; `None` after the end.
+    async fn due(&mut self) -> Option<Instant> {
+        let due = self.next;
+        if due >= self.end {
+            return None;
+        }
+        self.next += self.step;
+        if due <= Instant::now() {
+            return Some(due);
+        }
+        tokio::time::sleep_until(due.into()).await;
+        // That the generator wakes late is not the server's doing.
+        Some(Instant::now())
+    }
+}
+
+async fn one(
+    address: SocketAddr,
+    script: Script,
+    mut schedule: Option<Schedule>,
+    stop: Arc<AtomicBool>,
+) -> Outcome {
     let mut outcome = Outcome::default();
     let mut connection = None;
     for request in script.iter().cycle() {
-        if stop.load(Ordering::Relaxed) {
-            break;
-        }
+        // At a fixed rate what was due is sent, late or not.
+        let due = match &mut schedule {
+            None if stop.load(Ordering::Relaxed) => break,
+            None => None,
+            Some(schedule) => match schedule.due().await {
+                None => break,
+                due => due,
+            },
+        };
         if connection.is_none() {
             connection = Connection::open(address).await.ok();
         }
@@ -126,7 +202,7 @@ async fn one(address: SocketAddr, script: Script, stop: Arc<AtomicBool>) -> Outc
             tokio::time::sleep(Duration::from_millis(10)).await;
             continue;
         };
-        let sent = Instant::now();
+        let sent = due.unwrap_or_else(Instant::now);
         let status = open.send(request).await.unwrap_or(0);
         if status == 0 {
             connection = None;
@@ -156,5 +232,27 @@ mod tests {
         assert!(outcome.done() > 0);
         assert_eq!(outcome.errors(), outcome.statuses.get(&404).copied().unwrap_or(0));
         assert!(outcome.errors() > 0);
+    }
+
+    #[tokio::test]
+    async fn at_a_fixed_rate_what_is_held_up_counts_from_when_it_was_due() {
+        // Of the ten requests of the one connection, the first holds the others up.
+        let calls = Arc::new(std::sync::atomic::AtomicU32::new(0));
+        let slow = async move || {
+            if calls.fetch_add(1, Ordering::Relaxed) == 0 {
+                tokio::time::sleep(Duration::from_millis(400)).await;
+            }
+            "yes"
+        };
+        let router = axum::Router::new().route("/", axum::routing::get(slow));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let scripts = vec![vec![http::request("GET", "/", address, None, None)]];
+        let outcome = run_at(address, scripts, 10.0, Duration::from_secs(1)).await.expect("runs");
+        assert_eq!(outcome.statuses, BTreeMap::from([(200, 10)]));
+        let late = outcome.latencies_ms.iter().filter(|latency| **latency > 50.0).count();
+        assert!((4..10).contains(&late), "{:?}", outcome.latencies_ms);
+        assert!(outcome.latencies_ms[1] >= 299.0, "{:?}", outcome.latencies_ms);
     }
 }

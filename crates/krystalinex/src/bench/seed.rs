@@ -106,18 +106,26 @@ pub(crate) fn now() -> Time {
     Time::from_micros(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
 }
 
-/// Makes verified users; nobody can log in as them, since their password's hash is of nothing.
+/// The hash of no password: nobody can log in.
+pub(crate) const NO_PASSWORD: &str = "!";
+
+/// Returns the e-mail address of a user of [`users`].
+pub(crate) fn email(number: usize) -> String {
+    format!("user-{number}@bench.example")
+}
+
+/// Makes verified users, all with the same hash of a password.
 ///
 /// # Errors
 ///
 /// The database does not take them.
-pub(crate) async fn users(db: &Db, count: usize) -> anyhow::Result<Vec<User>> {
+pub(crate) async fn users(db: &Db, count: usize, password_hash: &str) -> anyhow::Result<Vec<User>> {
     let mut users = Vec::with_capacity(count);
     for number in 0..count {
         let id = Uuid::now_v7();
-        let email = format!("user-{number}@bench.example");
+        let email = email(number);
         let salt = id.as_u128().to_be_bytes();
-        let user = store::users::ensure_verified(db, id, &email, "!", &salt).await?;
+        let user = store::users::ensure_verified(db, id, &email, password_hash, &salt).await?;
         users.push(User { id: user.id, account: user.account });
     }
     Ok(users)

@@ -89,7 +89,20 @@ impl Loaded {
         data: &Path,
         settings: &[(&str, &str)],
     ) -> anyhow::Result<Self> {
-        let Ground { config, db, users } = Ground::lay(stand).await?;
+        Self::on(Ground::lay(stand).await?, data, settings).await
+    }
+
+    /// The same on a ground that is laid already.
+    ///
+    /// # Errors
+    ///
+    /// The exchange does not start.
+    pub(crate) async fn on(
+        ground: Ground,
+        data: &Path,
+        settings: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
+        let Ground { config, db, users } = ground;
         let exchange = Exchange::start_with(data, Some(&config), settings).await?;
         Ok(Self { exchange, db, users, others: Vec::new() })
     }
@@ -107,16 +120,25 @@ pub(crate) struct Ground {
 }
 
 impl Ground {
-    /// Makes the journal and the users.
+    /// Makes the journal and the users, who cannot log in.
     ///
     /// # Errors
     ///
     /// The database does not take them.
     pub(crate) async fn lay(stand: &Stand) -> anyhow::Result<Self> {
+        Self::lay_for(stand, seed::NO_PASSWORD).await
+    }
+
+    /// The same, where the users have a password: this is its hash.
+    ///
+    /// # Errors
+    ///
+    /// The database does not take them.
+    pub(crate) async fn lay_for(stand: &Stand, password_hash: &str) -> anyhow::Result<Self> {
         let config = stand.database().await?;
         let db = Db::connect(config.clone()).await?;
         store::migrate::run(&db).await?;
-        let users = seed::users(&db, USERS).await?;
+        let users = seed::users(&db, USERS, password_hash).await?;
         let actions = orders::opening(&users, users.first().map(|user| user.account));
         let incarnation = orders::incarnation(&actions);
         let commands = actions.into_iter().map(seed::command);

@@ -64,7 +64,7 @@ async fn own(grid: &Grid) -> anyhow::Result<(Own, super::server::Tokens)> {
     let config = cluster.database().await?;
     let db = Db::connect(config.clone()).await?;
     store::migrate::run(&db).await?;
-    let users = seed::users(&db, 2).await?;
+    let users = seed::users(&db, 2, seed::NO_PASSWORD).await?;
     let [buyer, seller] = users.as_slice() else { bail!("there are two users") };
     let (buyer, seller) = (*buyer, *seller);
     ensure!(

@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use engine::{Action, Decision, Event, Reject, Stamp, State};
 use journal::{BadRow, Batch, Entry, RULES, Row, Snapshot};
+use store::audit::chain::NotedHead;
 use units::{Hash32, Sequence, Time};
 
 use super::report::{Area, Report};
@@ -52,6 +53,8 @@ pub(crate) struct Walk {
     incarnation: Option<u64>,
     snapshots: BTreeMap<Sequence, Vec<Snapshot>>,
     commands: u64,
+    /// The audit log's heads that the journal has noted: one a minute at most.
+    audit_heads: Vec<NotedHead>,
     /// Whether the state is still the journal's: nothing can be decided or compared after a fault in it.
     sound: bool,
 }
@@ -72,6 +75,7 @@ impl Walk {
             incarnation: None,
             snapshots: standing,
             commands: 0,
+            audit_heads: Vec::new(),
             sound: true,
         }
     }
@@ -185,6 +189,11 @@ impl Walk {
             let applied = catch_unwind(AssertUnwindSafe(|| {
                 engine::evolve(state, &entry.command, &entry.event, &mut ());
             }));
+            if let (Action::NoteAuditHead(head), Event::Done) =
+                (&entry.command.action, &entry.event)
+            {
+                self.audit_heads.push(NotedHead { noted_in: sequence, head: *head });
+            }
             if let Err(panic) = applied {
                 let text = panic_text(&*panic);
                 report.fault(Area::Events, format!("row {sequence}, command {at}: {text}"));
@@ -243,6 +252,11 @@ impl Walk {
             let text = format!("the snapshot at row {sequence} is beyond row {}", self.last);
             report.fault(Area::Snapshots, text);
         }
+    }
+
+    /// Returns the audit log's heads that the journal has noted, oldest first.
+    pub(crate) fn audit_heads(&self) -> &[NotedHead] {
+        &self.audit_heads
     }
 
     /// Returns the last row.

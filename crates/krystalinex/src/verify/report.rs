@@ -24,6 +24,8 @@ pub(crate) enum Area {
     SnapshotBytes,
     /// The audit log's rows, against their hash chain.
     AuditLog,
+    /// The audit log's hash chain, against the heads that the journal has noted.
+    AuditHeads,
     /// The rows of all projections.
     Projections,
     /// One projection, by its table.
@@ -53,6 +55,7 @@ impl fmt::Display for Area {
             Self::Snapshots => "snapshots",
             Self::SnapshotBytes => "snapshot bytes",
             Self::AuditLog => "audit log",
+            Self::AuditHeads => "audit log's heads",
             Self::Projections => "projections",
             Self::Projection(table) => table,
         })

@@ -75,7 +75,7 @@ impl Balances {
         findings.replace(
             |place| match place {
                 Place::Negative(account, _) | Place::Difference(account, _) => within(*account),
-                Place::Asset(_) | Place::Row(_) => false,
+                Place::Asset(_) | Place::Row(_) | Place::AuditLog => false,
             },
             found,
         );

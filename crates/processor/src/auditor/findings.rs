@@ -22,6 +22,8 @@ pub(super) enum Place {
     Difference(AccountId, AssetId),
     /// A row of the journal.
     Row(Sequence),
+    /// The audit log, which the journal vouches for.
+    AuditLog,
 }
 
 impl Place {
@@ -79,7 +81,7 @@ impl Findings {
                 Place::Asset(_) => results.imbalances += 1,
                 Place::Negative(..) => results.negative_accounts += 1,
                 Place::Difference(..) => results.projection_differences += 1,
-                Place::Row(_) => results.journal_breaks += 1,
+                Place::Row(_) | Place::AuditLog => results.journal_breaks += 1,
             }
         }
         telemetry::set_count(Metric::NegativeAccounts, results.negative_accounts);

@@ -23,6 +23,7 @@ pub(crate) async fn confirm(
     code: Option<&str>,
 ) -> Result<User, Problem> {
     let password = password.ok_or_else(|| Problem::value("password", "required", "is required"))?;
+    let place = app.passwords.place()?;
     let user = users::by_id(&app.db, principal.user)
         .await
         .map_err(|error| Problem::unavailable("cannot read a user", &error))?
@@ -32,7 +33,8 @@ pub(crate) async fn confirm(
     let attempt = Attempt::begin(app, context, &format!("session\0{}", user.id), Way::Unknown)?;
     let fits = password.len() <= password::BYTES_MAX;
     let password = if fits { password } else { String::new() };
-    let right = app.passwords.check(password, Some(user.password_hash.clone())).await? && fits;
+    let right =
+        app.passwords.check(place, password, Some(user.password_hash.clone())).await? && fits;
     if !right {
         attempt.failed(app);
         audit(app, context, Level::Warn, "auth.confirm_failed", Some(user.id));

@@ -74,6 +74,7 @@ pub(crate) async fn login(
         body.password.ok_or_else(|| Problem::value("password", "required", "is required"))?;
     let in_body = refresh_in_body(body.refresh_in.as_deref())?;
     let unavailable = |error: StoreError| Problem::unavailable("cannot log in", &error);
+    let place = app.passwords.place()?;
     let (user, known_address) =
         users::for_login(&app.db, &email, context.address).await.map_err(unavailable)?;
     let device = body.device_token.as_deref();
@@ -83,7 +84,7 @@ pub(crate) async fn login(
     let fits = password.len() <= password::BYTES_MAX;
     // A password that is too long cannot be right; it costs the same as one that could.
     let password = if fits { password } else { String::new() };
-    let right = app.passwords.check(password.clone(), stored).await? && fits;
+    let right = app.passwords.check(place, password.clone(), stored).await? && fits;
     let id = user.as_ref().map(|user| user.id);
     let Some(mut user) = user.filter(|user| right && !user.locked) else {
         attempt.failed(&app);

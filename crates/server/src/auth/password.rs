@@ -1,12 +1,17 @@
-//! Passwords, hashed with argon2id off the async threads, few at a time.
+//! Passwords, hashed with argon2id on threads of their own, few at a time, which give way to everybody else's.
 //!
-//! Invariant: an unknown user costs the same hash as a known one, so time tells nobody who has an account.
+//! Invariant: an unknown user costs the same hash as a known one, so time tells nobody who has an account. A storm of
+//! logins costs orders nothing but what is left over: the threads that hash have a lower priority, and what would have to
+//! wait for long is refused.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version};
-use tokio::sync::Semaphore;
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::config::PasswordCost;
 use crate::problem::{Code, Problem};
@@ -16,8 +21,21 @@ pub const CHARACTERS_MIN: usize = 10;
 /// The longest password, in bytes.
 pub const BYTES_MAX: usize = 128;
 
-/// Those who wait for one hash that is being made, and that one: about half a second's work.
-const PLACES_PER_PERMIT: usize = 16;
+/// Those who wait for one thread, and the one that it works for: about half a second's work.
+const PLACES_PER_THREAD: usize = 16;
+/// How much the hashing threads give way (`nice`): where all processors are busy they get about a tenth of one. Less would
+/// let nobody in while orders use up the machine.
+const NICE: i32 = 10;
+
+/// What a hashing thread does next.
+type Job = Box<dyn FnOnce() + Send>;
+
+/// A place in the queue for a hash.
+#[must_use]
+pub struct Place {
+    /// Given back when it is dropped.
+    _permit: OwnedSemaphorePermit,
+}
 
 /// Hashes and checks passwords.
 pub struct Passwords {
@@ -26,17 +44,18 @@ pub struct Passwords {
     prefix: String,
     /// Who is being served or waits for it.
     places: Arc<Semaphore>,
-    permits: Arc<Semaphore>,
+    /// To the threads; they end with it.
+    jobs: SyncSender<Job>,
     /// The hash of a password that nobody has, for users that are not there.
     nobody: Arc<str>,
 }
 
 impl Passwords {
-    /// Makes a hasher.
+    /// Makes a hasher and starts its threads.
     ///
     /// # Panics
     ///
-    /// When the cost is not one that argon2 takes; the configuration is checked before.
+    /// When the cost is not one that argon2 takes (the configuration is checked before), or the system has no thread left.
     #[must_use]
     pub fn new(cost: PasswordCost) -> Self {
         let params = Params::new(cost.memory_kib, cost.passes, 1, None)
@@ -44,10 +63,10 @@ impl Passwords {
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
         let nobody = hash_now(&argon2, &rand::random::<u128>().to_string());
         let parallel = cost.parallel_max.max(1);
-        let permits = Arc::new(Semaphore::new(parallel));
-        let places = Arc::new(Semaphore::new(parallel * PLACES_PER_PERMIT));
+        let places = Arc::new(Semaphore::new(parallel * PLACES_PER_THREAD));
+        let jobs = start(parallel);
         let prefix = format!("$argon2id$v=19$m={},t={},p=1$", cost.memory_kib, cost.passes);
-        Self { argon2, prefix, places, permits, nobody: nobody.into() }
+        Self { argon2, prefix, places, jobs, nobody: nobody.into() }
     }
 
     /// Tells whether a hash was made at another cost than the present one.
@@ -63,18 +82,36 @@ impl Passwords {
     /// [`Code::TooManyRequests`] when too many wait; [`Code::Defect`] when the hasher fails.
     pub async fn hash(&self, password: String) -> Result<String, Problem> {
         let argon2 = self.argon2.clone();
-        self.blocking(move || hash_now(&argon2, &password)).await
+        self.queued(self.place()?, move || hash_now(&argon2, &password)).await
+    }
+
+    /// Takes a place for [`Passwords::check`]: before anything else is done for a login, so that one that is sent away costs
+    /// next to nothing and counts as no attempt.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::TooManyRequests`] when too many wait.
+    pub fn place(&self) -> Result<Place, Problem> {
+        // A storm of logins is told to come back: whoever waited longer would have gone by then.
+        let place = Arc::clone(&self.places).try_acquire_owned();
+        let permit = place.map_err(|_| Problem::new(Code::TooManyRequests))?;
+        Ok(Place { _permit: permit })
     }
 
     /// Checks a password against a stored hash; without one it takes as long and says no.
     ///
     /// # Errors
     ///
-    /// [`Code::TooManyRequests`] when too many wait; [`Code::Defect`] when the hasher fails.
-    pub async fn check(&self, password: String, stored: Option<String>) -> Result<bool, Problem> {
+    /// [`Code::Defect`] when the hasher fails.
+    pub async fn check(
+        &self,
+        place: Place,
+        password: String,
+        stored: Option<String>,
+    ) -> Result<bool, Problem> {
         let argon2 = self.argon2.clone();
         let nobody = Arc::clone(&self.nobody);
-        self.blocking(move || {
+        self.queued(place, move || {
             let known = stored.is_some();
             let text = stored.as_deref().unwrap_or(&nobody);
             let right = PasswordHash::new(text)
@@ -84,22 +121,52 @@ impl Passwords {
         .await
     }
 
-    async fn blocking<T: Send + 'static>(
+    async fn queued<T: Send + 'static>(
         &self,
+        place: Place,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Problem> {
-        // A storm of logins is told to come back: whoever waited longer would have gone by then.
-        let Ok(_place) = Arc::clone(&self.places).try_acquire_owned() else {
-            return Err(Problem::new(Code::TooManyRequests));
+        let (tell, told) = oneshot::channel();
+        let job = move || {
+            // Whoever has gone meanwhile needs no hash.
+            if !tell.is_closed() {
+                let done = work();
+                // The place is free before anybody can have heard of it.
+                drop(place);
+                _ = tell.send(done);
+            }
         };
-        let permit = Arc::clone(&self.permits).acquire_owned().await;
-        let Ok(permit) = permit else { return Err(Problem::new(Code::Defect)) };
-        let done = tokio::task::spawn_blocking(move || {
-            let done = work();
-            drop(permit);
-            done
-        });
-        done.await.map_err(|_| Problem::new(Code::Defect))
+        // There is room: the queue has as many places as there are permits.
+        self.jobs.try_send(Box::new(job)).map_err(|_| Problem::new(Code::Defect))?;
+        told.await.map_err(|_| Problem::new(Code::Defect))
+    }
+}
+
+/// Starts the threads that hash, which end when the sender is gone.
+fn start(parallel: usize) -> SyncSender<Job> {
+    let (jobs, queue) = sync_channel(parallel * PLACES_PER_THREAD);
+    let queue = Arc::new(Mutex::new(queue));
+    for _ in 0..parallel {
+        let queue = Arc::clone(&queue);
+        let thread = std::thread::Builder::new().name("kx-password".to_owned());
+        thread.spawn(move || hash_along(&queue)).expect("the system has room for a few threads");
+    }
+    jobs
+}
+
+/// Works off the queue for as long as somebody may put something into it.
+fn hash_along(queue: &Mutex<Receiver<Job>>) {
+    // On Linux a thread has a priority of its own.
+    if cfg!(target_os = "linux")
+        && let Err(error) = rustix::process::nice(NICE)
+    {
+        tracing::warn!(%error, "passwords are hashed at the priority of everything else");
+    }
+    loop {
+        // One waits in the channel, the others for the lock.
+        let Ok(job) = queue.lock().recv() else { return };
+        // Who waits for it hears that it is gone. The panic hook has logged where and why.
+        _ = catch_unwind(AssertUnwindSafe(job));
     }
 }
 
@@ -121,7 +188,8 @@ mod tests {
         let stored = passwords.hash("correct horse".to_owned()).await.unwrap();
         assert!(stored.starts_with("$argon2id$v=19$m=64,t=1,p=1$"), "{stored}");
         let check = async |password: &str, stored: Option<&String>| {
-            passwords.check(password.to_owned(), stored.cloned()).await.unwrap()
+            let place = passwords.place().unwrap();
+            passwords.check(place, password.to_owned(), stored.cloned()).await.unwrap()
         };
         assert!(check("correct horse", Some(&stored)).await);
         assert!(!check("battery staple", Some(&stored)).await);
@@ -135,33 +203,90 @@ mod tests {
         let cost = PasswordCost { memory_kib: 64, passes: 1, parallel_max: 1 };
         let old = Passwords::new(cost).hash("correct horse".to_owned()).await.unwrap();
         let passwords = Passwords::new(PasswordCost { passes: 2, ..cost });
-        assert!(passwords.check("correct horse".to_owned(), Some(old.clone())).await.unwrap());
-        assert!(!passwords.check("battery staple".to_owned(), Some(old.clone())).await.unwrap());
+        let check = async |password: &str| {
+            let place = passwords.place().unwrap();
+            passwords.check(place, password.to_owned(), Some(old.clone())).await.unwrap()
+        };
+        assert!(check("correct horse").await);
+        assert!(!check("battery staple").await);
         assert!(passwords.is_outdated(&old));
         let new = passwords.hash("correct horse".to_owned()).await.unwrap();
         assert!(!passwords.is_outdated(&new));
     }
 
-    #[tokio::test]
-    async fn more_than_can_wait_are_sent_away() {
+    /// A hasher of one thread, and what holds that thread up until it is dropped.
+    async fn held_up() -> (Arc<Passwords>, std::sync::mpsc::Sender<()>) {
         let cost = PasswordCost { memory_kib: 64, passes: 1, parallel_max: 1 };
         let passwords = Arc::new(Passwords::new(cost));
-        let free = Arc::clone(&passwords.permits).acquire_owned().await.unwrap();
-        let ask = || {
-            tokio::spawn({
-                let passwords = Arc::clone(&passwords);
-                async move { passwords.hash("correct horse".to_owned()).await }
-            })
-        };
-        let waiting: Vec<_> = (0..PLACES_PER_PERMIT).map(|_| ask()).collect();
-        while passwords.places.available_permits() > 0 {
+        let (go, wait) = std::sync::mpsc::channel::<()>();
+        passwords.jobs.try_send(Box::new(move || _ = wait.recv())).unwrap();
+        (passwords, go)
+    }
+
+    fn ask(passwords: &Arc<Passwords>) -> tokio::task::JoinHandle<Result<String, Problem>> {
+        let passwords = Arc::clone(passwords);
+        tokio::spawn(async move { passwords.hash("correct horse".to_owned()).await })
+    }
+
+    async fn until_waiting(passwords: &Passwords, count: usize) {
+        while passwords.places.available_permits() != PLACES_PER_THREAD - count {
             tokio::task::yield_now().await;
         }
+    }
+
+    #[tokio::test]
+    async fn more_than_can_wait_are_sent_away() {
+        let (passwords, go) = held_up().await;
+        // The thread has taken the job that holds it up, or will: one place less is sure to be free.
+        let waiting: Vec<_> = (1..PLACES_PER_THREAD).map(|_| ask(&passwords)).collect();
+        until_waiting(&passwords, waiting.len()).await;
+        let _last = passwords.place().unwrap();
         let refused = passwords.hash("correct horse".to_owned()).await.unwrap_err();
         assert_eq!(refused.code(), Code::TooManyRequests);
-        drop(free);
+        drop(go);
         for one in waiting {
             one.await.unwrap().unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn who_has_gone_costs_no_hash_and_gives_the_place_back() {
+        let (passwords, go) = held_up().await;
+        let gone = ask(&passwords);
+        until_waiting(&passwords, 1).await;
+        gone.abort();
+        assert!(gone.await.unwrap_err().is_cancelled());
+        assert_eq!(passwords.places.available_permits(), PLACES_PER_THREAD - 1);
+        drop(go);
+        until_waiting(&passwords, 0).await;
+    }
+
+    #[tokio::test]
+    async fn a_panic_costs_one_answer_and_no_thread() {
+        let cost = PasswordCost { memory_kib: 64, passes: 1, parallel_max: 1 };
+        let passwords = Passwords::new(cost);
+        let failed =
+            passwords.queued::<()>(passwords.place().unwrap(), || panic!("a defect")).await;
+        assert_eq!(failed.unwrap_err().code(), Code::Defect);
+        until_waiting(&passwords, 0).await;
+        passwords.hash("correct horse".to_owned()).await.unwrap();
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn the_thread_that_hashes_gives_way_and_no_other() {
+        let own = || rustix::process::getpriority_process(None).unwrap();
+        let cost = PasswordCost { memory_kib: 64, passes: 1, parallel_max: 1 };
+        let passwords = Passwords::new(cost);
+        let before = own();
+        let (name, there) = passwords
+            .queued(passwords.place().unwrap(), move || {
+                (std::thread::current().name().map(str::to_owned), own())
+            })
+            .await
+            .unwrap();
+        assert_eq!(name.as_deref(), Some("kx-password"));
+        assert_eq!(there, (before + NICE).min(19));
+        assert_eq!(own(), before);
     }
 }

@@ -1,9 +1,11 @@
 //! The exchange's own people.
 
+use engine::{Action, Event};
 use serde_json::{Value, json};
 use store::anomalies::Report;
+use store::audit::chain::NotedHead;
 use trace::anomaly::{Anomaly, Ended, Figures, News};
-use units::Amount;
+use units::{Amount, Sequence, Time};
 
 use crate::Case;
 use crate::http;
@@ -19,6 +21,7 @@ pub const CASES: &[Case] = &[
     ("users_are_found_and_shown_without_secrets", users_are_found_and_shown_without_secrets),
     ("the_audit_log_is_listed_and_exported", the_audit_log_is_listed_and_exported),
     ("the_audit_log_is_chained", the_audit_log_is_chained),
+    ("the_journal_notes_the_audit_logs_head", the_journal_notes_the_audit_logs_head),
     ("anomalies_are_listed_and_traces_explained", anomalies_are_listed_and_traces_explained),
 ];
 
@@ -322,7 +325,7 @@ fn the_audit_log_is_listed_and_exported(world: &World) {
 
 fn the_audit_log_is_chained(world: &World) {
     let check = || {
-        let checked = world.runtime.block_on(store::audit::chain::check(&world.db));
+        let checked = world.runtime.block_on(store::audit::chain::check(&world.db, &[]));
         checked.expect("the chain can be read")
     };
     let admin = world.staff("admin");
@@ -362,6 +365,44 @@ fn the_audit_log_is_chained(world: &World) {
     assert!(fault.contains(&format!("row {id} ")), "{fault}");
     change("info");
     assert_eq!(check().fault, None);
+}
+
+/// Every server of this world would note it: the journal has it once a minute, and it is the chain's.
+fn the_journal_notes_the_audit_logs_head(world: &World) {
+    let noted = || world.live.read(engine::State::audit_head);
+    world.staff("admin").get(&format!("{ADMIN}/audit.csv?level=error"));
+    until("a head is noted", || noted().is_some());
+    let rows = world
+        .block_on(store::journal::rows_after(&world.db, Sequence::new(0), 100_000))
+        .expect("the journal can be read");
+    let mut heads: Vec<NotedHead> = Vec::new();
+    let mut minutes = std::collections::BTreeSet::new();
+    for row in rows {
+        for entry in journal::read(&row).expect("the row is whole").entries {
+            let Action::NoteAuditHead(head) = entry.command.action else { continue };
+            assert!(minutes.insert(entry.command.id), "a minute has one head");
+            // One that was held up somewhere may have been overtaken.
+            if entry.event != Event::Done {
+                continue;
+            }
+            assert!(heads.last().is_none_or(|last| last.head.rows < head.rows));
+            heads.push(NotedHead { noted_in: row.sequence, head });
+        }
+    }
+    assert!(!heads.is_empty());
+    let first = rows_time(world, &heads[0]);
+    let last = rows_time(world, &heads[heads.len() - 1]);
+    let between = last.micros_since(first) / 60_000_000;
+    assert!(heads.len() as u64 <= between + 2, "{} heads in {between} minutes", heads.len());
+    let checked = world.block_on(store::audit::chain::check(&world.db, &heads));
+    let checked = checked.expect("the chain can be read");
+    assert_eq!((checked.fault, checked.noted_fault), (None, None));
+    assert_eq!(checked.noted, heads.len() as u64);
+}
+
+fn rows_time(world: &World, noted: &NotedHead) -> Time {
+    let row = world.block_on(store::journal::row(&world.db, noted.noted_in));
+    row.expect("the journal can be read").expect("the row is there").time
 }
 
 fn anomalies_are_listed_and_traces_explained(world: &World) {

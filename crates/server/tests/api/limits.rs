@@ -1,11 +1,15 @@
 //! Limits by class, user, key and address, and ways round them that are none (X47).
 
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use serde_json::json;
+use server::PasswordCost;
 
 use crate::Case;
 use crate::http::{self, Reply};
 use crate::signing::{Key, now};
-use crate::world::{User, World, config};
+use crate::world::{PASSWORD, User, World, config};
 use crate::ws::Client;
 
 pub const CASES: &[Case] = &[
@@ -14,6 +18,7 @@ pub const CASES: &[Case] = &[
     ("guessing_keys_is_limited", guessing_keys_is_limited),
     ("a_key_has_an_allowance_of_its_own", a_key_has_an_allowance_of_its_own),
     ("messages_count_over_all_connections", messages_count_over_all_connections),
+    ("a_storm_of_logins_is_nobodys_failure", a_storm_of_logins_is_nobodys_failure),
 ];
 
 const TRANSFER: &str = "/api/v1/wallet/transfer";
@@ -164,4 +169,53 @@ fn messages_count_over_all_connections(world: &World) {
     }
     let codes: Vec<u16> = clients.iter_mut().map(Client::closed).collect();
     assert!(codes.contains(&1008), "{codes:?}");
+}
+
+/// Who is sent away because too many log in at once has not failed: that does not count against the account.
+fn a_storm_of_logins_is_nobodys_failure(world: &World) {
+    let user = world.user();
+    let mut busy = config();
+    // Slow enough for a few threads to fill the queue, and never empty it.
+    busy.password_cost = PasswordCost { memory_kib: 19_456, passes: 8, parallel_max: 1 };
+    busy.rate_limits.account_failures_max = 3;
+    busy.trusted_proxies = vec![Ipv4Addr::LOCALHOST.into()];
+    let address = world.serve(busy);
+    let login = |email: &str, from: &str| {
+        let body = json!({ "email": email, "password": PASSWORD, "refreshIn": "body" });
+        let headers = [("content-type", "application/json"), ("x-forwarded-for", from)];
+        let body = body.to_string();
+        http::send(address, "POST", "/api/v1/auth/login", &headers, Some(body.as_bytes()))
+    };
+    let over = AtomicBool::new(false);
+    let sent_away = std::thread::scope(|scope| {
+        for thread in 0..40 {
+            let (over, login) = (&over, &login);
+            scope.spawn(move || {
+                for number in 0.. {
+                    if over.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    let email = format!("nobody-{thread}-{number}@example.com");
+                    let status = login(&email, &format!("10.{thread}.{}.1", number % 200)).status;
+                    assert!(matches!(status, 401 | 429), "{status}");
+                }
+            });
+        }
+        let mut sent_away = 0;
+        for _ in 0..2_000 {
+            let reply = login(&user.email, "192.0.2.9");
+            if reply.status == 429 {
+                assert_eq!(reply.problem(429), "too_many_requests");
+                assert!(reply.header("retry-after").is_some());
+                sent_away += 1;
+            }
+            if sent_away > 6 {
+                break;
+            }
+        }
+        over.store(true, Ordering::Relaxed);
+        sent_away
+    });
+    assert!(sent_away > 6, "the storm has filled the queue");
+    login(&user.email, "192.0.2.9").expect(200);
 }

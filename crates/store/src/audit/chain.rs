@@ -1,11 +1,15 @@
 //! The audit log's hash chain, written behind the log by one process at a time.
 //!
 //! Invariant: every link covers one row of the log, to the letter, and the link before. A row that was changed, taken
-//! away or put in between afterwards is found, whoever did it, as long as one later hash is known elsewhere.
+//! away or put in between afterwards is found, whoever did it, as long as one later hash is known elsewhere: the journal
+//! notes the newest one every minute.
 
+use engine::AuditHead;
 use sha2::{Digest, Sha256};
-use tokio_postgres::Row;
+use tokio_postgres::{GenericClient, Row};
+use units::Sequence;
 
+use crate::numbers::{hash, to_u64};
 use crate::{Db, StoreError};
 
 /// The key of the advisory lock under which links are added: "kxaudits" in ASCII.
@@ -36,6 +40,17 @@ fn link(previous: &[u8], row: &Row, first: usize) -> [u8; 32] {
         digest.update(text.unwrap_or_default());
     }
     digest.finalize().into()
+}
+
+/// Returns how many rows of the log are linked, and the hash of the newest link; `None` while none is.
+///
+/// # Errors
+///
+/// [`StoreError`] when the database does.
+pub async fn head(db: &Db) -> Result<Option<AuditHead>, StoreError> {
+    let text = "SELECT position, hash FROM audit_chain ORDER BY position DESC LIMIT 1";
+    let row = db.get().await?.query_opt(text, &[]).await?;
+    row.map(|row| Ok(AuditHead { rows: to_u64(row.get(0))?, head: hash(row.get(1))? })).transpose()
 }
 
 /// Adds links for rows that have none. Returns how many; `None` where another process is at it.
@@ -85,6 +100,15 @@ pub async fn extend(db: &Db) -> Result<Option<usize>, StoreError> {
     Ok(Some(rows.len()))
 }
 
+/// A head of the chain as the journal has noted it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotedHead {
+    /// The journal row that notes it.
+    pub noted_in: Sequence,
+    /// What is noted.
+    pub head: AuditHead,
+}
+
 /// What checking the chain came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Checked {
@@ -92,16 +116,66 @@ pub struct Checked {
     pub links: u64,
     /// The newest hash: whoever keeps it elsewhere can prove what was before.
     pub head: Vec<u8>,
-    /// The first fault.
+    /// The first fault of the chain in itself.
     pub fault: Option<String>,
+    /// Noted heads that the chain has.
+    pub noted: u64,
+    /// The first noted head that the chain does not have: it was made anew, or cut.
+    pub noted_fault: Option<String>,
 }
 
-/// Checks every link, oldest first, and that no row of the log was left out.
+/// The heads that the journal has noted, compared one after the other as the chain reaches them.
+struct Noted<'a> {
+    left: std::slice::Iter<'a, NotedHead>,
+    next: Option<&'a NotedHead>,
+    /// The first link behind the last head that was right, and its row: nothing before it was changed since.
+    first: Option<(i64, i64)>,
+}
+
+impl<'a> Noted<'a> {
+    fn new(heads: &'a [NotedHead]) -> Self {
+        let mut left = heads.iter();
+        let next = left.next();
+        Self { left, next, first: None }
+    }
+
+    fn link(&mut self, position: u64, row: &Row, checked: &mut Checked) {
+        let (at, id): (i64, i64) = (row.get(0), row.get(1));
+        let (first, first_id) = *self.first.get_or_insert((at, id));
+        let Some(noted) = self.next.filter(|noted| noted.head.rows == position) else { return };
+        self.next = self.left.next();
+        self.first = None;
+        if row.get::<_, &[u8]>(3) == noted.head.head.0 {
+            checked.noted += 1;
+        } else if checked.noted_fault.is_none() {
+            let from = match first == at {
+                true => format!("row {id} on"),
+                false => format!("one of its rows {first_id} to {id} (links {first} to {at}) on"),
+            };
+            checked.noted_fault = Some(format!(
+                "link {at} (row {id}) is not the one that journal row {} has noted: the log was written anew from {from}",
+                noted.noted_in
+            ));
+        }
+    }
+
+    fn end(self, checked: &mut Checked) {
+        if let Some(noted) = self.next.filter(|_| checked.noted_fault.is_none()) {
+            let (from, rows, row) = (checked.links + 1, noted.head.rows, noted.noted_in);
+            checked.noted_fault = Some(format!(
+                "the log was cut: links {from} to {rows} are gone, which journal row {row} has noted"
+            ));
+        }
+    }
+}
+
+/// Checks every link, oldest first, that no row of the log was left out, and that the chain has every head that the
+/// journal has noted, in the order in which they were noted.
 ///
 /// # Errors
 ///
 /// [`StoreError`] when the database does.
-pub async fn check(db: &Db) -> Result<Checked, StoreError> {
+pub async fn check(db: &Db, noted: &[NotedHead]) -> Result<Checked, StoreError> {
     const PAGE: i64 = 5_000;
     let client = db.get().await?;
     let text = client
@@ -113,6 +187,7 @@ pub async fn check(db: &Db) -> Result<Checked, StoreError> {
         ))
         .await?;
     let mut checked = Checked { head: FIRST.to_vec(), ..Checked::default() };
+    let mut noted = Noted::new(noted);
     let mut position = 0_i64;
     loop {
         let rows = client.query(&text, &[&position, &PAGE]).await?;
@@ -124,13 +199,20 @@ pub async fn check(db: &Db) -> Result<Checked, StoreError> {
             position += 1;
             checked.links += 1;
             checked.head = row.get(3);
+            noted.link(checked.links, row, &mut checked);
         }
         if rows.is_empty() {
             break;
         }
     }
-    // The newest rows may not have been reached yet; what is far behind them never will be.
-    let left_out = client
+    noted.end(&mut checked);
+    checked.fault = left_out(&**client).await?;
+    Ok(checked)
+}
+
+/// Finds a row that has no link. The newest rows may not have been reached yet; what is far behind them never will be.
+async fn left_out(client: &impl GenericClient) -> Result<Option<String>, StoreError> {
+    let row = client
         .query_opt(
             "SELECT l.id FROM audit_log l \
               WHERE l.id <= (SELECT coalesce(max(audit_id), 0) - $1 FROM audit_chain) \
@@ -138,10 +220,7 @@ pub async fn check(db: &Db) -> Result<Checked, StoreError> {
             &[&LATE_MAX],
         )
         .await?;
-    if let Some(row) = left_out {
-        checked.fault = Some(format!("row {} of the audit log has no link", row.get::<_, i64>(0)));
-    }
-    Ok(checked)
+    Ok(row.map(|row| format!("row {} of the audit log has no link", row.get::<_, i64>(0))))
 }
 
 fn fault_of(row: &Row, position: i64, previous: &[u8]) -> Option<String> {

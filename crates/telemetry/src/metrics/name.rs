@@ -165,7 +165,7 @@ metrics! {
     ProjectionDifferences, Gauge, "kx_projection_differences", [],
         "Projected balances that differ from the journal's: anything but 0 is a defect.";
     JournalBreaks, Gauge, "kx_journal_breaks", [],
-        "Places where the journal's chain of hashes is broken: anything but 0 is a defect.";
+        "Places where the journal's chain of hashes, or the audit log's that it vouches for, is broken: anything but 0 is a defect.";
     AuditSucceeded, Gauge, "kx_audit_last_success_timestamp_seconds", [],
         "When the auditor last looked at everything, in seconds since 1970, whatever it found.";
     AuditDuration, Histogram, "kx_audit_duration_seconds", [], "Time of one look of the auditor at everything.";
