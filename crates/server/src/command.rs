@@ -152,9 +152,8 @@ pub(crate) async fn submit(app: &App, ask: Ask) -> Result<Answer, Problem> {
     // One limit for both: a client is answered in time, whichever of the two takes long.
     let until = Instant::now() + app.config.outcome_timeout;
     way::submitted(app, &command);
-    let decided = outcome(app, &mut waiter, &command, until).await;
-    way::waited();
-    Ok(decided?.map_or_else(|| Answer::Pending(command), Answer::Decided))
+    let decided = outcome(app, &mut waiter, &command, until).await?;
+    Ok(decided.map_or_else(|| Answer::Pending(command), Answer::Decided))
 }
 
 /// Finds the first outcome of a command that has been decided already, without sending anything.
@@ -312,10 +311,12 @@ async fn outcome(
             None
         }
     };
-    match first {
+    let decided = match first {
         Some(decided) => decided,
         None => waiting.await,
-    }
+    };
+    way::waited();
+    decided
 }
 
 /// Waits for a command's outcome; `None` where it did not come in time.
