@@ -18,7 +18,7 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::body;
 use crate::command::{Answer, Ask, command_id, submit};
-use crate::problem::{Code, chain as causes};
+use crate::problem::chain as causes;
 
 const ENTRIES_MAX: usize = 4_096;
 const BATCH_MAX: usize = 256;
@@ -103,8 +103,8 @@ pub(crate) fn chain(app: &App) {
 
 /// Has the chain's head noted, where it has grown and this minute's has not been noted yet.
 ///
-/// The command's id is the minute's. So the sequencer takes one a minute: a retry is a repeat, and another server's later
-/// head is another body under a known id, which does nothing.
+/// The command is the minute's, by its id and its body hash. So the sequencer takes one a minute: a retry is a repeat, and
+/// so is what another server sends at the same moment, though the log may have grown between the two.
 async fn note_head(app: &App) {
     if !app.live.has_caught_up() || app.live.stopped().is_some() {
         return;
@@ -127,7 +127,7 @@ async fn note_head(app: &App) {
     let ask = Ask {
         id,
         keyed: false,
-        body_hash: body::hash(&[&head.rows.to_be_bytes()[..], &head.head.0].concat()),
+        body_hash: body::hash(name.as_bytes()),
         trace_id: rand::random::<u128>().max(1),
         expires_at: None,
         action: Action::NoteAuditHead(head),
@@ -140,7 +140,6 @@ async fn note_head(app: &App) {
         }
         // It is asked for again, under the same id within this minute.
         Ok(Answer::Pending(_)) => {}
-        Err(problem) if problem.code() == Code::KeyReused => {}
         Err(problem) => {
             let code = problem.code().name();
             tracing::warn!(code, "the audit log's head cannot be noted now");
