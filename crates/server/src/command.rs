@@ -302,7 +302,8 @@ async fn outcome(
         biased;
         decided = &mut waiting => {
             way::confirmed();
-            count_published("confirmed");
+            // Neither word came in time, or the outcome that says that the queue has had it.
+            count_published(if matches!(decided, Ok(None)) { "unknown" } else { "confirmed" });
             Some(decided)
         }
         published = &mut publishing => {
