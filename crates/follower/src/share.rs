@@ -45,15 +45,12 @@ pub async fn share_projections(
     recorder: Arc<Recorder>,
     shutdown: CancellationToken,
 ) {
-    let wanted = (db.clone(), Arc::clone(&live));
-    let mut crews = Crews {
-        shared: Shared::new(db, live, feeds, recorder),
-        running: JoinSet::new(),
-        parts: BTreeMap::new(),
-    };
+    let shared = Shared::new(db, live, feeds, recorder);
+    let mut crews =
+        Crews { shared: shared.clone(), running: JoinSet::new(), parts: BTreeMap::new() };
     tokio::select! {
         () = shutdown.cancelled() => {}
-        () = hear_wanted(&wanted.0, &wanted.1), if matches!(hold, Hold::Leases { .. }) => {}
+        () = hear_wanted(&shared), if matches!(hold, Hold::Leases { .. }) => {}
         () = crews.work(&hold) => {}
     }
     tokio::select! {
@@ -70,16 +67,16 @@ pub async fn share_projections(
 }
 
 /// Hears, for ever, which rows servers wait for in other processes. Without it they wait a little longer.
-async fn hear_wanted(db: &Db, live: &Live) {
+async fn hear_wanted(shared: &Shared) {
     loop {
-        match lookup::listen_wanted(db).await {
+        match lookup::listen_wanted(&shared.db).await {
             Ok(mut notices) => {
                 while let Some(sequence) = notices.next().await {
-                    live.want_projected(Sequence::new(sequence));
+                    shared.live.want_projected(Sequence::new(sequence));
                 }
             }
             Err(error) => {
-                tracing::debug!(reason = %error, "cannot hear of rows that are waited for")
+                tracing::debug!(reason = %error, "cannot hear of rows that are waited for");
             }
         }
         tokio::time::sleep(RENEW).await;

@@ -2,10 +2,9 @@
 
 use std::hint::black_box;
 
-use units::{CommandId, MarketId};
+use units::CommandId;
 
 use super::State;
-use super::order::to_usize;
 use crate::command::{Action, Command, OrderRef};
 
 impl State {
@@ -29,8 +28,7 @@ impl State {
             return 0;
         };
         let Some(index) = self.ledger.find(*account) else { return 0 };
-        let own = self.accounts.get(to_usize(index.get())).map_or(0, super::AccountInfo::touch);
-        self.ledger.touch(index).wrapping_add(own)
+        self.ledger.touch(index).wrapping_add(self.info(index).touch())
     }
 
     #[inline]
@@ -46,7 +44,7 @@ impl State {
                     .wrapping_add(market.book.touch(slot))
             }
             Action::PlaceOrder(_) => {
-                let found = self.order_ids.get(command.id, |_: MarketId, _| CommandId::new(0));
+                let found = self.order_ids.get(command.id, |_, _| CommandId::new(0));
                 u64::from(found.is_some())
             }
             _ => 0,

@@ -23,7 +23,7 @@ const LOOK: Duration = Duration::from_millis(5);
 /// The signing key of access tokens: no secret, since the exchange is gone with the bench.
 pub(crate) const JWT_SECRET: &str = "of-a-throwaway-exchange-0123456789-abcdef";
 
-/// Limits that no load reaches, so that counting them is measured and not being refused by them.
+/// Limits that no load reaches, though all of it comes from one address: counting is measured, being refused is not.
 const RATE_LIMITS: &str = "anonymous=1000000,user=1000000,address=10000000";
 
 /// What is started.
@@ -120,7 +120,6 @@ impl Exchange {
             .env("OTLP_PORT", "0")
             .env("KX_LISTEN", "127.0.0.1")
             .env("JWT_SECRET", JWT_SECRET)
-            // Counted as ever, and never reached: the load comes from one address.
             .env("KX_RATE_LIMITS", RATE_LIMITS)
             .stdin(Stdio::null())
             .stdout(out.try_clone()?)
