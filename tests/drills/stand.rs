@@ -354,7 +354,7 @@ fn start_cluster(
     connections_max: u32,
 ) -> Cluster {
     // Durable: what is committed must survive when PostgreSQL is killed.
-    let options = ClusterOptions { connections_max, durable: true };
+    let options = ClusterOptions { connections_max, durable: true, ..ClusterOptions::default() };
     let started = runtime.block_on(Cluster::start(&directory.join("postgres"), options));
     started.unwrap_or_else(|error| panic!("{error}"))
 }

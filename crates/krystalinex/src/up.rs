@@ -12,7 +12,7 @@ use anyhow::Context;
 use processor::Status;
 use server::mail::Inbox;
 use server::{App, JwtSecret, Mode, Parts, ServerConfig, SystemClock};
-use store::cluster::{Cluster, ClusterError, Options};
+use store::cluster::{Cluster, ClusterError, Options, make_wal_ahead};
 use store::{Db, DbConfig};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -31,6 +31,10 @@ use beside::Beside;
 
 /// How long the servers may take to end their connections at shutdown.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
+/// How long after the start room for the write-ahead log is made: whoever starts it may have plans for the first seconds.
+const WAL_AFTER: Duration = Duration::from_secs(5);
+/// How much of it: one file in this time.
+const WAL_PACE: Duration = Duration::from_millis(200);
 
 /// Runs the whole exchange in this process, with a PostgreSQL of its own unless DB_HOST is set.
 ///
@@ -261,6 +265,9 @@ impl Up {
             beside.watch(&self.config, &database).await?;
             places = beside.places(&self.config);
         }
+        if let Some(cluster) = &self.cluster {
+            tokio::spawn(make_wal(cluster.config(), self.servers_stop.clone()));
+        }
         let port = self.cluster.as_ref().map(Cluster::port);
         let password = self.cluster.as_ref().map(Cluster::password_file);
         banner::print(&self.config, port.zip(password), &places, self.has_inbox, self.wants_demo);
@@ -408,6 +415,21 @@ impl Up {
             cluster.stop().await.context("PostgreSQL does not stop")?;
         }
         Ok(())
+    }
+}
+
+/// Makes room for the write-ahead log ahead, once the start is over: nothing that anybody waits for.
+async fn make_wal(config: DbConfig, stop: CancellationToken) {
+    let made = async {
+        tokio::time::sleep(WAL_AFTER).await;
+        make_wal_ahead(&config, WAL_PACE).await
+    };
+    match stop.run_until_cancelled(made).await {
+        Some(Ok(files)) if files > 0 => tracing::info!(files, "made room for the write-ahead log"),
+        Some(Err(error)) => {
+            tracing::warn!(reason = %error, "no room was made for the write-ahead log")
+        }
+        Some(Ok(_)) | None => {}
     }
 }
 

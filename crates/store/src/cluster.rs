@@ -9,6 +9,7 @@ mod postmaster;
 mod programs;
 mod setup;
 mod throwaway;
+mod wal;
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 pub use programs::Programs;
 pub use throwaway::Throwaway;
+pub use wal::make_ahead as make_wal_ahead;
 
 use crate::{DbConfig, Secret, StoreError};
 use account::RunAs;
@@ -110,11 +112,13 @@ pub struct Options {
     pub connections_max: u32,
     /// Whether what is committed survives a crash of the machine. Only throwaway clusters are not durable.
     pub durable: bool,
+    /// Room for the write-ahead log that is kept for later (`min_wal_size`), in MiB; see [`make_wal_ahead`].
+    pub wal_kept_mib: u32,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { connections_max: 100, durable: true }
+        Self { connections_max: 100, durable: true, wal_kept_mib: 512 }
     }
 }
 

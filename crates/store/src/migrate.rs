@@ -37,6 +37,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(9, "0009_account_flags"),
     migration!(10, "0010_audit_results"),
     migration!(11, "0011_anomalies"),
+    migration!(12, "0012_statistics"),
 ];
 
 /// The key of the advisory lock under which migrations run: "kxmigrat" in ASCII.

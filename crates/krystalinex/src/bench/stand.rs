@@ -1,13 +1,15 @@
 //! What the sections that need PostgreSQL stand on: one durable throwaway cluster, and exchanges on it.
 //!
-//! Invariant: the exchange and the yardstick are on the same cluster, tuned the same.
+//! Invariant: the exchange and the yardstick are on the same cluster, tuned the same. Its write-ahead log has the room that
+//! one gets which has been under load for a while.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context;
 use server::config::JwtSecret;
 use server::token::Tokens;
-use store::cluster::{Options, Throwaway};
+use store::cluster::{Options, Throwaway, make_wal_ahead};
 use store::{Db, DbConfig};
 
 use super::exchange::{Exchange, JWT_SECRET};
@@ -17,6 +19,8 @@ use super::seed;
 
 /// Users of a loaded exchange.
 const USERS: usize = 800;
+/// Room for the write-ahead log, in MiB: as much as a cluster under load comes to (`max_wal_size`).
+const WAL_MIB: u32 = 4096;
 
 /// The cluster.
 #[derive(Debug)]
@@ -31,8 +35,9 @@ impl Stand {
     ///
     /// PostgreSQL is not there, or does not start.
     pub(crate) async fn start() -> anyhow::Result<Self> {
-        let options = Options { durable: true, ..Options::default() };
+        let options = Options { durable: true, wal_kept_mib: WAL_MIB, ..Options::default() };
         let cluster = Throwaway::start_with(options).await.context("no cluster to measure on")?;
+        make_wal_ahead(&cluster.cluster().config(), Duration::ZERO).await?;
         Ok(Self { cluster })
     }
 

@@ -1,12 +1,13 @@
 //! Passwords, hashed with argon2id on threads of their own, few at a time, which give way to everybody else's.
 //!
 //! Invariant: an unknown user costs the same hash as a known one, so time tells nobody who has an account. A storm of
-//! logins costs orders nothing but what is left over: the threads that hash have a lower priority, and what would have to
-//! wait for long is refused.
+//! logins costs orders little: the threads that hash have the lowest priority and rest for most of the time, and what would
+//! have to wait for long is refused.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
 
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version};
@@ -21,11 +22,16 @@ pub const CHARACTERS_MIN: usize = 10;
 /// The longest password, in bytes.
 pub const BYTES_MAX: usize = 128;
 
-/// Those who wait for one thread, and the one that it works for: about half a second's work.
+/// Those who wait for one thread, and the one that it works for: about two seconds, rests among them.
 const PLACES_PER_THREAD: usize = 16;
-/// How much the hashing threads give way (`nice`): where all processors are busy they get about a tenth of one. Less would
-/// let nobody in while orders use up the machine.
-const NICE: i32 = 10;
+/// How much the hashing threads give way (`nice`): all they can.
+const NICE: i32 = 19;
+/// How long a thread rests after a hash, in times of what that took: it uses a seventh of a processor at most, and less the
+/// more the others keep it waiting. Priority alone does not do: the system weighs it within a session or a control group
+/// only, and PostgreSQL's processes are in others.
+const REST: u32 = 6;
+/// The longest rest. Where orders use up the machine, somebody is still let in.
+const REST_MAX: Duration = Duration::from_secs(1);
 
 /// What a hashing thread does next.
 type Job = Box<dyn FnOnce() + Send>;
@@ -165,9 +171,15 @@ fn hash_along(queue: &Mutex<Receiver<Job>>) {
     loop {
         // One waits in the channel, the others for the lock.
         let Ok(job) = queue.lock().recv() else { return };
+        let begun = Instant::now();
         // Who waits for it hears that it is gone. The panic hook has logged where and why.
         _ = catch_unwind(AssertUnwindSafe(job));
+        std::thread::sleep(rest_after(begun.elapsed()));
     }
+}
+
+fn rest_after(hash: Duration) -> Duration {
+    (hash * REST).min(REST_MAX)
 }
 
 fn hash_now(argon2: &Argon2<'_>, password: &str) -> String {
@@ -270,6 +282,22 @@ mod tests {
         assert_eq!(failed.unwrap_err().code(), Code::Defect);
         until_waiting(&passwords, 0).await;
         passwords.hash("correct horse".to_owned()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_thread_rests_after_a_hash_for_longer_than_it_took() {
+        let cost = PasswordCost { memory_kib: 64, passes: 1, parallel_max: 1 };
+        let passwords = Passwords::new(cost);
+        let took = Duration::from_millis(20);
+        let work = move || {
+            let begun = Instant::now();
+            std::thread::sleep(took);
+            begun
+        };
+        let first = passwords.queued(passwords.place().unwrap(), work).await.unwrap();
+        let second = passwords.queued(passwords.place().unwrap(), work).await.unwrap();
+        assert!(second - first >= took * (1 + REST), "{:?}", second - first);
+        assert_eq!(rest_after(Duration::from_secs(5)), REST_MAX, "somebody is still let in");
     }
 
     #[cfg(target_os = "linux")]

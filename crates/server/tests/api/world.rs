@@ -412,7 +412,7 @@ async fn exchange(
     stop: &CancellationToken,
 ) -> (Cluster, Db, Arc<Live>, InProcessQueue) {
     // Every server that a case starts listens on a connection of its own.
-    let options = Options { durable: false, connections_max: 400 };
+    let options = Options { durable: false, connections_max: 400, ..Options::default() };
     let cluster = Cluster::start(directory, options).await.expect("the cluster starts");
     let db = Db::connect(cluster.config()).await.expect("the cluster answers");
     store::migrate::run(&db).await.expect("the schema is made");

@@ -269,10 +269,13 @@ fn settings(paths: &Paths, port: u16, options: Options) -> Vec<(&'static str, St
         // The journal is written once and read seldom; the rows of open orders and balances are what is hot.
         ("shared_buffers", text(if options.durable { "256MB" } else { "64MB" })),
         ("wal_buffers", text("16MB")),
-        ("min_wal_size", text("256MB")),
+        ("min_wal_size", format!("{}MB", options.wal_kept_mib)),
         ("max_wal_size", text("4GB")),
         ("checkpoint_timeout", text("15min")),
         ("checkpoint_completion_target", text("0.9")),
+        // What is written to tables goes to the disk in small pieces. Left to the system it goes all at once, and commits wait
+        // behind it for a tenth of a second and more.
+        ("backend_flush_after", text(if options.durable { "256kB" } else { "0" })),
         ("work_mem", text("16MB")),
         ("maintenance_work_mem", text("128MB")),
         ("random_page_cost", text("1.1")),
@@ -280,6 +283,9 @@ fn settings(paths: &Paths, port: u16, options: Options) -> Vec<(&'static str, St
         ("jit", text("off")),
         ("max_parallel_workers_per_gather", text("0")),
         ("autovacuum_naptime", text("20s")),
+        // What is asked for is found by its key: a coarse idea of what else is in a table will do, and a finer one costs
+        // processor time that the orders wait for.
+        ("default_statistics_target", text("25")),
         ("timezone", text("UTC")),
         ("log_timezone", text("UTC")),
         ("log_min_messages", text("warning")),

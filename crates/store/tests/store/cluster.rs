@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use engine::Side;
-use store::cluster::{Cluster, ClusterError, Options};
+use store::cluster::{Cluster, ClusterError, Options, make_wal_ahead};
 use store::{Db, DbConfig, StoreError, migrate};
 use units::Sequence;
 
@@ -67,6 +67,24 @@ async fn a_cluster_is_made_and_keeps_what_was_committed() {
     assert_eq!(again.port(), port, "the port stays if it is free");
     assert_eq!(count(&again.config(), "SELECT count(*) FROM t").await, 1);
     again.stop().await.expect("a clean stop");
+}
+
+#[tokio::test]
+async fn room_for_the_log_is_made_before_it_is_needed_and_only_once() {
+    const AHEAD: &str = "SELECT count(*) FROM pg_ls_waldir() \
+        WHERE name ~ '^[0-9A-F]{24}$' AND name > pg_walfile_name(pg_current_wal_lsn())";
+    let directory = Directory::new();
+    let options = Options { wal_kept_mib: 96, ..Options::default() };
+    let cluster = Cluster::start(&directory.0, options).await.expect("a new cluster");
+    let config = cluster.config();
+    let before = count(&config, AHEAD).await;
+    let made = make_wal_ahead(&config, Duration::ZERO).await.expect("there is room");
+    assert!(made > 0, "a new cluster has next to nothing");
+    // All but the one that is written to, and one before it that the last checkpoint needs.
+    let ahead = count(&config, AHEAD).await;
+    assert!(ahead >= 4 && ahead > before, "{before} files ahead before, {ahead} after");
+    assert_eq!(make_wal_ahead(&config, Duration::ZERO).await.expect("there is room"), 0);
+    cluster.stop().await.expect("a clean stop");
 }
 
 #[tokio::test]
