@@ -43,11 +43,10 @@ impl Yardstick {
     pub(crate) async fn new(config: &DbConfig) -> anyhow::Result<Self> {
         let program = find().context("pgbench was not found beside PostgreSQL's programs")?;
         let logs = tempfile::tempdir().context("cannot make a temporary folder")?;
-        config
-            .connect()
-            .await?
-            .batch_execute(&format!("CREATE DATABASE {DATABASE} TEMPLATE template0"))
-            .await?;
+        let connection = config.connect().await?;
+        // Another section may have had one.
+        connection.batch_execute(&format!("DROP DATABASE IF EXISTS {DATABASE}")).await?;
+        connection.batch_execute(&format!("CREATE DATABASE {DATABASE} TEMPLATE template0")).await?;
         let config = DbConfig { database: DATABASE.to_owned(), ..config.clone() };
         let yardstick = Self { program, config, logs };
         yardstick.pgbench(&["-i", "-s", "20", "-q"]).await?;
