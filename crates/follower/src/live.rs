@@ -294,7 +294,7 @@ impl Live {
     }
 
     /// Waits until somebody waits for a row of the projections after this one.
-    pub(crate) async fn wanted_beyond(&self, sequence: Sequence) {
+    pub async fn wanted_beyond(&self, sequence: Sequence) {
         let waited = self.wanted.subscribe().wait_for(|wanted| *wanted > sequence).await.is_ok();
         assert!(waited, "the sender is here");
     }

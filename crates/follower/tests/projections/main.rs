@@ -8,6 +8,8 @@ mod common;
 mod exchange;
 mod world;
 
+use std::time::Duration;
+
 use store::lookup;
 use store::projections::{Part, compare, rebuild};
 use units::Sequence;
@@ -156,4 +158,31 @@ async fn a_rebuild_while_replicas_write() {
     world.is_clean().await;
     a.end().await;
     b.end().await;
+}
+
+#[tokio::test]
+async fn a_row_that_another_process_waits_for_is_hurried() {
+    let mut world = World::new(27).await;
+    let replica = Replica::sharing(&world, "a").await;
+    let before = world.head();
+    world.trade(1).await;
+    let head = world.head();
+    until("the row is followed", async || replica.live.sequence() == head).await;
+    let hurried = async |last| {
+        let wanted = replica.live.wanted_beyond(last);
+        tokio::time::timeout(Duration::from_millis(50), wanted).await.is_ok()
+    };
+    assert!(!hurried(before).await, "nobody has asked for anything");
+    // It may not listen yet: asked again until it has heard.
+    let ask = async || lookup::want_projected(&world.db, head).await.expect("told");
+    until("the writers hear of it", async || {
+        ask().await;
+        hurried(before).await
+    })
+    .await;
+    // A row that is not there yet is nothing to hurry for.
+    lookup::want_projected(&world.db, Sequence::new(head.get() + 1)).await.expect("told");
+    assert!(!hurried(head).await);
+    until("all parts are written", async || world.is_projected().await).await;
+    replica.end().await;
 }
