@@ -120,13 +120,14 @@ impl Exchange {
             .env("OTLP_PORT", "0")
             .env("KX_LISTEN", "127.0.0.1")
             .env("JWT_SECRET", JWT_SECRET)
-            .env("KX_RATE_LIMITS", RATE_LIMITS)
             .stdin(Stdio::null())
             .stdout(out.try_clone()?)
             .stderr(out)
             .kill_on_drop(true);
+        // One with a database of its own is started and looked at as anybody's: no load comes to it.
         if let Some(db) = db {
             command
+                .env("KX_RATE_LIMITS", RATE_LIMITS)
                 .env("DB_HOST", &db.host)
                 .env("DB_PORT", db.port.to_string())
                 .env("DB_USER", &db.user)
