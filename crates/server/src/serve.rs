@@ -18,7 +18,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use telemetry::Metric;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tower::ServiceExt;
 
@@ -31,6 +31,9 @@ use crate::tls::Identity;
 /// own limit. (To set it, even to the same, costs an allocation a request.)
 const HEAD_BYTES_MAX: usize = 32 * 1_024;
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
+/// How many connections may wait to be accepted; the system may allow fewer (`net.core.somaxconn`). Whoever comes when there
+/// is no room tries again only after a second: thousands of clients come at once when a server is back.
+const BACKLOG: u32 = 4_096;
 
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\n\
     content-type: application/problem+json\r\ncontent-length: 94\r\n\r\n\
@@ -59,10 +62,22 @@ pub enum ServeError {
 ///
 /// [`ServeError`], in the runbook's words where the port is in use.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
-    TcpListener::bind(address).await.map_err(|source| match source.kind() {
+    listen(address).map_err(|source| match source.kind() {
         io::ErrorKind::AddrInUse => ServeError::PortInUse(address.port()),
         _ => ServeError::Listen { address, source },
     })
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // A port whose last listener has just gone is free. Windows means something else by it.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Listens and serves the application until `shutdown` is over and what was under way is finished.
@@ -235,6 +250,20 @@ async fn refuse(mut stream: TcpStream) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn hundreds_may_wait_to_be_accepted() {
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        // The system tells nobody that there is no room: the second attempt comes a second later.
+        let patience = Duration::from_millis(900);
+        let waiting: Vec<_> = (0..300)
+            .map(|_| std::net::TcpStream::connect_timeout(&address, patience).unwrap())
+            .collect();
+        assert_eq!(waiting.len(), 300);
+        let error = bind(address).await.unwrap_err();
+        assert_eq!(error.to_string(), format!("Port already in use: {}", address.port()));
+    }
 
     #[test]
     fn the_refusal_of_a_connection_is_as_long_as_it_says() {

@@ -30,6 +30,8 @@ const WAITING_MAX: usize = 256;
 const FOLLOWER_ROWS_MAX: i64 = 1_024;
 /// Rows that the broker brings ahead: what a slow follower has not taken stays with the broker, where it is bounded.
 const PREFETCH: u16 = 64;
+/// Rows that are acknowledged together.
+const ROWS_PER_ACK: u16 = PREFETCH / 4;
 /// Rows that have come and that the follower has not taken.
 const ARRIVED_MAX: usize = 256;
 
@@ -167,6 +169,7 @@ async fn follow(connection: &Connection, sender: &mpsc::Sender<Hint>) -> Result<
     if sender.send(Hint::Gap).await.is_err() {
         return Ok(());
     }
+    let mut unacknowledged = 0;
     loop {
         let message = tokio::select! {
             message = rows.next() => message,
@@ -178,8 +181,12 @@ async fn follow(connection: &Connection, sender: &mpsc::Sender<Hint>) -> Result<
             None => return Err(QueueError::Closed),
         };
         let timing = timing(message.properties.headers().as_ref());
-        let acknowledged = message.acker.ack(BasicAckOptions::default()).await;
-        acknowledged.map_err(|error| failed(&error))?;
+        unacknowledged += 1;
+        if unacknowledged == ROWS_PER_ACK {
+            unacknowledged = 0;
+            let acknowledged = message.acker.ack(BasicAckOptions { multiple: true }).await;
+            acknowledged.map_err(|error| failed(&error))?;
+        }
         // A row in a form that is not known stands in the journal in one that is, or following stops there.
         let hint = match row::decode(Bytes::from(message.data)) {
             Some(row) => Hint::Row(Told { row: Arc::new(row), timing }),

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
@@ -67,11 +69,11 @@ impl Passwords {
         let params = Params::new(cost.memory_kib, cost.passes, 1, None)
             .expect("the configured cost is one that argon2 takes");
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
-        let nobody = hash_now(&argon2, &rand::random::<u128>().to_string());
         let parallel = cost.parallel_max.max(1);
         let places = Arc::new(Semaphore::new(parallel * PLACES_PER_THREAD));
         let jobs = start(parallel);
         let prefix = format!("$argon2id$v=19$m={},t={},p=1$", cost.memory_kib, cost.passes);
+        let nobody = hash_of_nobody(&prefix);
         Self { argon2, prefix, places, jobs, nobody: nobody.into() }
     }
 
@@ -182,6 +184,14 @@ fn rest_after(hash: Duration) -> Duration {
     (hash * REST).min(REST_MAX)
 }
 
+/// Makes up the hash of a password that nobody has: a salt and an output at random. To check against it costs what any check
+/// does; to make it, nothing (a hash takes the memory that it is meant to take, which an idle exchange would keep).
+fn hash_of_nobody(prefix: &str) -> String {
+    let salt = STANDARD_NO_PAD.encode(rand::random::<[u8; 16]>());
+    let output = STANDARD_NO_PAD.encode(rand::random::<[u8; 32]>());
+    format!("{prefix}{salt}${output}")
+}
+
 fn hash_now(argon2: &Argon2<'_>, password: &str) -> String {
     argon2
         .hash_password(password.as_bytes())
@@ -208,6 +218,25 @@ mod tests {
         assert!(!check("correct horse", None).await);
         assert!(!check("correct horse", Some(&"nonsense".to_owned())).await);
         assert!(!check("", Some(&String::new())).await, "a closed user has no hash");
+    }
+
+    #[test]
+    fn the_hash_of_nobody_is_one_that_is_checked_in_full() {
+        let cost = PasswordCost { memory_kib: 64, passes: 1, parallel_max: 1 };
+        let passwords = Passwords::new(cost);
+        let nobody = PasswordHash::new(&passwords.nobody).unwrap();
+        let real = hash_now(&passwords.argon2, "correct horse");
+        let real = PasswordHash::new(&real).unwrap();
+        assert_eq!((nobody.algorithm, nobody.version), (real.algorithm, real.version));
+        assert_eq!(nobody.params, real.params);
+        let lengths = |hash: &PasswordHash| {
+            (hash.salt.unwrap().as_ref().len(), hash.hash.unwrap().as_bytes().len())
+        };
+        assert_eq!(lengths(&nobody), lengths(&real));
+        // It is compared with a password's, which is a refusal and not a failure to read it.
+        let refused = passwords.argon2.verify_password(b"correct horse", &nobody);
+        assert_eq!(refused, Err(argon2::password_hash::Error::PasswordInvalid));
+        assert_ne!(*Passwords::new(cost).nobody, *passwords.nobody);
     }
 
     #[tokio::test]
