@@ -3,7 +3,6 @@
 //! Invariant: a note changes nothing but the trace; without a request (work in the background) it goes nowhere.
 
 use std::cell::RefCell;
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
@@ -121,13 +120,31 @@ pub(crate) fn server_timing(headers: &mut HeaderMap, stages: &[Timed]) {
     let mut whole = 0;
     for timed in stages {
         whole += timed.micros;
-        let estimated = if timed.estimated { ";desc=\"estimated\"" } else { "" };
-        let (millis, micros) = (timed.micros / 1_000, timed.micros % 1_000);
-        let _ = write!(text, "{};dur={millis}.{micros:03}{estimated}, ", timed.stage.name());
+        text.push_str(timed.stage.name());
+        text.push_str(";dur=");
+        push_millis(&mut text, timed.micros);
+        text.push_str(if timed.estimated { ";desc=\"estimated\", " } else { ", " });
     }
-    let _ = write!(text, "total;dur={}.{:03}", whole / 1_000, whole % 1_000);
+    text.push_str("total;dur=");
+    push_millis(&mut text, whole);
     if let Ok(value) = HeaderValue::try_from(text) {
         headers.insert(SERVER_TIMING, value);
+    }
+}
+
+/// Writes microseconds as milliseconds with three digits of fraction.
+fn push_millis(text: &mut String, micros: u32) {
+    // The divisors of the digits that 32 bits may need; the point is before the last three.
+    let mut divisor = 1_000_000_000;
+    while divisor > 0 {
+        if divisor == 100 {
+            text.push('.');
+        }
+        if divisor <= 1_000 || micros >= divisor {
+            let digit = micros / divisor % 10;
+            text.push(char::from(b'0' + u8::try_from(digit).unwrap_or(0)));
+        }
+        divisor /= 10;
     }
 }
 
@@ -141,5 +158,19 @@ fn name(action: &Action) -> &'static str {
         Action::RequestWithdrawal { .. } => "request_withdrawal",
         Action::OpenAccount { .. } => "open_account",
         _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_milliseconds_with_three_digits_of_fraction() {
+        for micros in [0, 7, 99, 100, 999, 1_000, 1_234, 65_536, 999_999_999, u32::MAX] {
+            let mut text = String::new();
+            push_millis(&mut text, micros);
+            assert_eq!(text, format!("{}.{:03}", micros / 1_000, micros % 1_000));
+        }
     }
 }

@@ -38,6 +38,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(10, "0010_audit_results"),
     migration!(11, "0011_anomalies"),
     migration!(12, "0012_statistics"),
+    migration!(13, "0013_postings_by_account"),
 ];
 
 /// The key of the advisory lock under which migrations run: "kxmigrat" in ASCII.

@@ -10,17 +10,41 @@ const DAY_SECONDS: u64 = 86_400;
 /// 9999-12-31T23:59:59.999999Z, the last moment that four digits of a year can say.
 const MICROS_MAX: u64 = 253_402_300_799_999_999;
 
+/// What a time looks like, before its digits are known.
+const BLANK: [u8; 27] = *b"0000-00-00T00:00:00.000000Z";
+
 /// Prints a time as `2026-11-24T00:25:03.123456Z`, always with six digits of fraction.
 ///
 /// Times beyond the year 9999 are printed as its last moment.
 #[must_use]
 pub fn format(time: Time) -> String {
+    with_text(time, str::to_owned)
+}
+
+/// The same without an allocation: `f` gets the text.
+fn with_text<R>(time: Time, f: impl FnOnce(&str) -> R) -> R {
     let micros = time.micros().min(MICROS_MAX);
     let (seconds, fraction) = (micros / 1_000_000, micros % 1_000_000);
     let (days, second) = (seconds / DAY_SECONDS, seconds % DAY_SECONDS);
     let (year, month, day) = civil(days);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{fraction:06}Z")
+    let mut text = BLANK;
+    let numbers = [
+        (year, 0..4),
+        (month, 5..7),
+        (day, 8..10),
+        (hour, 11..13),
+        (minute, 14..16),
+        (second, 17..19),
+        (fraction, 20..26),
+    ];
+    for (mut number, places) in numbers {
+        for digit in text[places].iter_mut().rev() {
+            *digit = b'0' + u8::try_from(number % 10).expect("a digit fits");
+            number /= 10;
+        }
+    }
+    f(std::str::from_utf8(&text).expect("digits are ASCII"))
 }
 
 /// Reads an RFC 3339 time from 1970 on, with `Z` or an offset, and at most six digits of fraction; `None` for
@@ -139,13 +163,13 @@ impl From<Time> for Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&format(self.0))
+        with_text(self.0, |text| f.write_str(text))
     }
 }
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&format(self.0))
+        with_text(self.0, |text| serializer.serialize_str(text))
     }
 }
 

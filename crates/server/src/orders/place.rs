@@ -1,9 +1,8 @@
 //! Placing an order: the hot path. No SQL but where a key is looked up.
 
-use axum::Json as Out;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use engine::{Action, Command, Event, NewOrder, Reject};
 use store::lookup::PendingOrder;
 use units::AccountId;
@@ -99,9 +98,8 @@ fn answer(app: &App, decided: &Decided) -> Result<Response, Problem> {
         _ => return Err(Problem::new(Code::Defect)),
     };
     let status = if decided.repeat { StatusCode::OK } else { StatusCode::CREATED };
-    let location = location(&body);
-    let mut response = (status, Out(body)).into_response();
-    if let Some(location) = location {
+    let mut response = render::response(status, &body)?;
+    if let Some(location) = location(&body) {
         response.headers_mut().insert(header::LOCATION, location);
     }
     Ok(with_sequence(app, decided.sequence(), response))
@@ -237,7 +235,7 @@ async fn pending(app: &App, command: &Command) -> Result<Response, Problem> {
         return Err(Problem::new(Code::OutcomeUnknown).order(body.value()));
     }
     let location = location(&body);
-    let mut response = (StatusCode::ACCEPTED, Out(body)).into_response();
+    let mut response = render::response(StatusCode::ACCEPTED, &body)?;
     if let Some(location) = location {
         response.headers_mut().insert(header::LOCATION, location);
     }
