@@ -5,6 +5,7 @@ mod blackhole;
 mod broker;
 mod checker;
 mod clients;
+mod clocks;
 mod crowd;
 mod database;
 mod long;
@@ -59,6 +60,11 @@ pub(crate) const ALL: &[Drill] = &[
         "zombie",
         "the active payment-processor is stopped (SIGSTOP) and goes on when another has taken over",
         processes::zombie,
+    ),
+    drill(
+        "clocks",
+        "wall clocks jump a day ahead and an hour back, and a payment-processor starts with a wrong one",
+        clocks::clocks,
     ),
     drill("late-server", "a server that starts late knows everything", processes::late_server),
     drill(

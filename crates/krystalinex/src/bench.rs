@@ -90,23 +90,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         eprintln!("This is not a release build: its numbers mean nothing.");
     }
     let stolen = Stolen::now();
-    if asked(Section::Engine) {
-        let (done, result) = tokio::task::spawn_blocking(move || {
-            let result = core::run(&mut table, args.quick);
-            (table, result)
-        })
-        .await?;
-        table = done;
-        result?;
-    }
-    use Section::{Append, Auth, Logins, Reads, Recovery, Roles, Single, Tracing, Whole};
-    let need_postgresql = [Append, Auth, Whole, Logins, Roles, Tracing, Single, Reads, Recovery];
-    if need_postgresql.into_iter().any(asked) {
-        on_a_cluster(&mut table, args.quick, &asked).await?;
-    }
-    if asked(Section::Start) {
-        recovery::start(&mut table, args.quick).await?;
-    }
+    // A section that cannot be measured does not take the others' figures with it.
+    let measured = measure(&mut table, args.quick, &asked).await;
     let (steal, idle) = stolen.since();
     table.push(Row::new("machine", "withheld by the host (steal)", steal, "%"));
     table.push(Row::new("machine", "idle", idle, "%"));
@@ -116,7 +101,34 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         std::fs::write(path, serde_json::to_vec_pretty(&results)?)
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
+    measured?;
     Ok(if table.missed() == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+async fn measure(
+    table: &mut Table,
+    quick: bool,
+    asked: &impl Fn(Section) -> bool,
+) -> anyhow::Result<()> {
+    if asked(Section::Engine) {
+        let mut measured = std::mem::take(table);
+        let (done, result) = tokio::task::spawn_blocking(move || {
+            let result = core::run(&mut measured, quick);
+            (measured, result)
+        })
+        .await?;
+        *table = done;
+        result?;
+    }
+    use Section::{Append, Auth, Logins, Reads, Recovery, Roles, Single, Tracing, Whole};
+    let need_postgresql = [Append, Auth, Whole, Logins, Roles, Tracing, Single, Reads, Recovery];
+    if need_postgresql.into_iter().any(asked) {
+        on_a_cluster(table, quick, asked).await?;
+    }
+    if asked(Section::Start) {
+        recovery::start(table, quick).await?;
+    }
+    Ok(())
 }
 
 /// Measures what needs PostgreSQL, on one cluster.

@@ -6,7 +6,7 @@ use journal::{BadMessage, Message};
 use store::journal::AppendError;
 use units::{Sequence, Time};
 
-use crate::batch::Decided;
+use crate::batch::{Decided, OpenBatch};
 use crate::error::ProcessorError;
 
 /// Why a delivery is not decided.
@@ -93,6 +93,32 @@ pub fn ack_with(open: bool, in_flight: bool) -> AckWith {
     }
 }
 
+/// Rows whose deliveries are acknowledged together while one follows the other. An acknowledgement costs a quorum queue as
+/// much as a message does, and the disk a write; what a crash then brings again is known and comes to nothing.
+const ROWS_PER_ACK: u32 = 8;
+
+/// How many rows are committed whose deliveries are not acknowledged.
+#[derive(Debug, Default)]
+pub struct Unacknowledged(u32);
+
+impl Unacknowledged {
+    /// Takes a committed row, whose last delivery is `through`. Returns up to which one is acknowledged now; where nothing
+    /// is, the `open` batch takes them on.
+    pub fn land(&mut self, through: u64, open: Option<&mut OpenBatch>) -> Option<u64> {
+        self.0 = self.0.saturating_add(1);
+        match open {
+            Some(open) if self.0 < ROWS_PER_ACK => {
+                open.through = Some(open.through.map_or(through, |later| later.max(through)));
+                None
+            }
+            _ => {
+                self.0 = 0;
+                Some(through)
+            }
+        }
+    }
+}
+
 /// Says why a delivery goes to the dead letters after it was looked at; `None` where it does not.
 #[must_use]
 pub fn put_aside_for(decided: Decided) -> Option<&'static str> {
@@ -114,5 +140,27 @@ pub fn landed(result: Result<(), AppendError>) -> Result<(), ProcessorError> {
         Err(AppendError::Deposed { .. }) => Err(ProcessorError::Deposed),
         Err(AppendError::DoesNotFollow(sequence)) => Err(ProcessorError::DoesNotFollow(sequence)),
         Err(error) => Err(ProcessorError::Append(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_acknowledged_together_while_they_follow_one_another_and_no_longer() {
+        let mut state = State::new();
+        let mut open = OpenBatch::open(&mut state, Sequence::new(1), Time::ZERO, 1).unwrap();
+        let mut unacknowledged = Unacknowledged::default();
+        for row in 1..u64::from(ROWS_PER_ACK) {
+            assert_eq!(unacknowledged.land(row, Some(&mut open)), None);
+            assert_eq!(open.through, Some(row), "the batch that is open takes it on");
+        }
+        let last = u64::from(ROWS_PER_ACK);
+        assert_eq!(unacknowledged.land(last, Some(&mut open)), Some(last), "so many, no more");
+        open.through = Some(40);
+        assert_eq!(unacknowledged.land(39, Some(&mut open)), None);
+        assert_eq!(open.through, Some(40), "what is in the batch came after it");
+        assert_eq!(unacknowledged.land(40, None), Some(40), "nothing follows: at once");
     }
 }

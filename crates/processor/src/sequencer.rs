@@ -24,16 +24,13 @@ use crate::batch::{Decided, EvolvePanicked, OpenBatch, Times};
 use crate::clock::Clock;
 use crate::error::ProcessorError;
 use crate::failpoint;
-use crate::rules::{self, AckWith, Refused};
+use crate::rules::{self, AckWith, Refused, Unacknowledged};
 use crate::status::Status;
 use crate::takeover::Taken;
 use crate::turns::{Config, Parts};
 
 /// The longest that a journal goes without a row: a tick then carries its time on.
 const TICK: Duration = Duration::from_millis(950);
-/// Rows whose deliveries are acknowledged together while one follows the other. The acknowledgement costs a quorum queue as
-/// much as a message does, and the disk a write; what a crash then brings again is known and comes to nothing.
-const ROWS_PER_ACK: u32 = 8;
 /// How long an append in flight may still take at shutdown.
 const SHUTDOWN_APPEND_MAX: Duration = Duration::from_secs(5);
 
@@ -65,8 +62,7 @@ pub(crate) struct Sequencer<'a> {
     open: Option<OpenBatch>,
     /// Deliveries that need no outcome, taken while a row is in flight and no batch is open.
     through: Option<u64>,
-    /// Rows that are committed and whose deliveries are not acknowledged.
-    unacknowledged: u32,
+    unacknowledged: Unacknowledged,
     last_row: Instant,
     consumer: Box<dyn CommandConsumer>,
     suspects: HashMap<CommandId, u32>,
@@ -106,7 +102,7 @@ impl<'a> Sequencer<'a> {
             flight: None,
             open: None,
             through: None,
-            unacknowledged: 0,
+            unacknowledged: Unacknowledged::default(),
             last_row: Instant::now(),
             consumer,
             suspects: taken.suspects,
@@ -368,25 +364,11 @@ impl<'a> Sequencer<'a> {
         let timing = self.note_times(&row, times, begun, committed);
         self.fan_out.publish(Told { row: Arc::new(row), timing });
         failpoint::pass("before_ack");
-        if let Some(through) = through {
-            self.acknowledge(through).await?;
+        let due = through.and_then(|last| self.unacknowledged.land(last, self.open.as_mut()));
+        if let Some(through) = due {
+            self.consumer.ack(through).await?;
         }
         Ok(())
-    }
-
-    /// Acknowledges the deliveries of committed rows, now or with the row that comes next.
-    async fn acknowledge(&mut self, through: u64) -> Result<(), ProcessorError> {
-        self.unacknowledged = self.unacknowledged.saturating_add(1);
-        match &mut self.open {
-            Some(open) if self.unacknowledged < ROWS_PER_ACK => {
-                open.through = Some(open.through.map_or(through, |later| later.max(through)));
-                Ok(())
-            }
-            _ => {
-                self.unacknowledged = 0;
-                Ok(self.consumer.ack(through).await?)
-            }
-        }
     }
 
     /// Notes when a row's commands were received, decided and committed.

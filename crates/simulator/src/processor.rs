@@ -59,6 +59,7 @@ pub(crate) struct Active {
     pub(crate) since: u64,
     pub(crate) open: Option<OpenBatch>,
     pub(crate) flight: Option<Flight>,
+    pub(crate) unacknowledged: rules::Unacknowledged,
     /// Whether a wake-up is on its way.
     pub(crate) woken: bool,
     pub(crate) last_row: u64,

@@ -176,7 +176,9 @@ impl World {
             return;
         }
         let consumer = self.processors[index].consumer;
-        if let (Some(through), Some(consumer)) = (through, consumer) {
+        let active = self.processors[index].active_mut().expect("a row was in flight");
+        let due = through.and_then(|last| active.unacknowledged.land(last, active.open.as_mut()));
+        if let (Some(through), Some(consumer)) = (due, consumer) {
             self.broker.acknowledge(consumer, through);
         }
         self.send(index);

@@ -1,6 +1,7 @@
 //! How a processor takes over: catch up, raise the epoch, catch up once more, go on. Anything may happen in between.
 
 use follower::Recovered;
+use processor::rules::Unacknowledged;
 use units::Sequence;
 
 use super::{Active, Mode};
@@ -113,6 +114,7 @@ impl World {
             since: now,
             open: None,
             flight: None,
+            unacknowledged: Unacknowledged::default(),
             woken: false,
             last_row: now,
         }));
