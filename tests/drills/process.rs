@@ -153,6 +153,12 @@ impl Process {
         self.paused = false;
     }
 
+    /// Kills it and starts it anew, without waiting.
+    pub(crate) fn restart(&mut self) {
+        self.kill();
+        self.spawn();
+    }
+
     /// Sends a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         let child = self.child.as_ref().expect("it runs");

@@ -273,8 +273,7 @@ impl Stand {
             }
             process.resume();
             if !process.is_running() {
-                process.kill();
-                process.spawn();
+                process.restart();
             }
         }
         self.wait_ready();

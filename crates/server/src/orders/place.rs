@@ -1,7 +1,7 @@
 //! Placing an order: the hot path. No SQL but where a key is looked up.
 
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::Response;
 use engine::{Action, Command, Event, NewOrder, Reject};
 use store::lookup::PendingOrder;
@@ -98,15 +98,8 @@ fn answer(app: &App, decided: &Decided) -> Result<Response, Problem> {
         _ => return Err(Problem::new(Code::Defect)),
     };
     let status = if decided.repeat { StatusCode::OK } else { StatusCode::CREATED };
-    let mut response = render::response(status, &body)?;
-    if let Some(location) = location(&body) {
-        response.headers_mut().insert(header::LOCATION, location);
-    }
+    let response = render::response(status, &body)?;
     Ok(with_sequence(app, decided.sequence(), response))
-}
-
-fn location(body: &OrderBody) -> Option<HeaderValue> {
-    HeaderValue::try_from(format!("/api/v1/orders/{}", body.order.id)).ok()
 }
 
 fn refused(
@@ -234,10 +227,5 @@ async fn pending(app: &App, command: &Command) -> Result<Response, Problem> {
         tracing::error!(%error, order = %id, "a pending order could not be noted");
         return Err(Problem::new(Code::OutcomeUnknown).order(body.value()));
     }
-    let location = location(&body);
-    let mut response = render::response(StatusCode::ACCEPTED, &body)?;
-    if let Some(location) = location {
-        response.headers_mut().insert(header::LOCATION, location);
-    }
-    Ok(response)
+    render::response(StatusCode::ACCEPTED, &body)
 }

@@ -42,7 +42,7 @@ pub(crate) struct OrderBody {
 const BODY_BYTES: usize = 1_024;
 const HEADERS: usize = 20;
 
-/// Answers with an order.
+/// Answers with an order, and says where it is.
 ///
 /// # Errors
 ///
@@ -58,6 +58,9 @@ pub(crate) fn response(status: StatusCode, order: &OrderBody) -> Result<Response
     let headers = response.headers_mut();
     headers.reserve(HEADERS);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Ok(location) = HeaderValue::try_from(format!("/api/v1/orders/{}", order.order.id)) {
+        headers.insert(header::LOCATION, location);
+    }
     Ok(response)
 }
 

@@ -341,8 +341,7 @@ const RESTARTS: Act = Act {
     alerts: &[lasting(critical("ProcessRestarting"))],
     begin: |scene| {
         for _ in 0..3 {
-            scene.run.stand.servers[0].kill();
-            scene.run.stand.servers[0].spawn();
+            scene.run.stand.servers[0].restart();
             scene.run.stand.wait_ready();
             // It must be seen between two of its starts.
             std::thread::sleep(Duration::from_secs(8));
