@@ -48,9 +48,15 @@ impl Batch {
     /// Tells whether a command from outside was decided in it.
     #[must_use]
     pub fn has_decided(&self, command: CommandId) -> bool {
+        self.place_of(command).is_some()
+    }
+
+    /// Returns the place of a command from outside; `None` where it was not decided in it.
+    #[must_use]
+    pub fn place_of(&self, command: CommandId) -> Option<usize> {
         let of =
             |entry: &Entry| entry.command.id == command && entry.command.origin == Origin::Client;
-        self.entries.iter().any(of)
+        self.entries.iter().position(of)
     }
 }
 

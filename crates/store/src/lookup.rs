@@ -13,7 +13,7 @@ use crate::notices::{self, Notices};
 use crate::numbers::to_u64;
 use crate::{Db, StoreError};
 
-pub use kept::{Kept, kept};
+pub use kept::{Kept, decided_at, kept};
 pub use money::{MoneyRow, WithdrawalRow, movement, movements, withdrawal, withdrawals};
 pub use orders::{
     FillRow, OrderPage, OrderRow, PendingOrder, fills, insert_pending, order, orders, sweep_pending,

@@ -3,7 +3,7 @@
 //! Invariant: a span that two processes know is named alike by both ([`crate::span_id`]), so that their parts join.
 
 use crate::id::span_id;
-use crate::record::Request;
+use crate::record::{Decided, Request};
 use crate::span::{Kind, Span, Value};
 use crate::timing::{BatchTiming, CommandTiming};
 use crate::waterfall::{Stage, Timed, stages};
@@ -24,32 +24,48 @@ const PUBLISH: &str = "publish";
 const PROCESS: &str = "process";
 const APPEND: &str = "append";
 
-/// Builds all spans of a request, whose row was written to the projections at these times.
+/// Builds all spans of a request, whose row was written to the projections at these times. `later` is where its command was
+/// decided after it had been answered, if it was.
 #[must_use]
-pub fn build(request: &Request, projections: &[ProjectionTiming]) -> Vec<Span> {
+pub fn build(
+    request: &Request,
+    later: Option<Decided>,
+    projections: &[ProjectionTiming],
+) -> Vec<Span> {
     let timing = request.timing.as_deref();
     let timed = stages(request);
     let mut spans = server_spans(request, &timed);
-    let Some((sent, outcome)) = request.sent.as_ref().and_then(|sent| Some((sent, sent.outcome?)))
-    else {
-        return spans;
-    };
+    let Some(sent) = &request.sent else { return spans };
+    let Some(decided) = sent.outcome.map(Decided::from).or(later) else { return spans };
     let place = |stage| timed.iter().find(|each: &&Timed| each.stage == stage);
     let names = Names { trace_id: request.trace_id, command: sent.command };
     let base = request.origin.wall(request.begun);
     let at = |each: &Timed| base + u64::from(each.begun);
-    let command = timing.and_then(|timing| timing.command(outcome.index as usize));
-    if let (Some(timing), Some(command), Some(decide)) = (timing, command, place(Stage::Decide)) {
-        if let Some(queue) = place(Stage::Queue) {
-            let span = names.span("queue", names.id(PUBLISH), at(queue), queue.micros.into());
-            spans.push(estimated(span.with("messaging.destination.name", "orders"), queue));
+    let command = timing.and_then(|timing| timing.command(decided.index as usize));
+    match (timing, command, place(Stage::Decide)) {
+        (Some(timing), Some(command), Some(decide)) => {
+            if let Some(queue) = place(Stage::Queue) {
+                let span = queued(names, at(queue), queue.micros.into());
+                spans.push(estimated(span, queue.estimated));
+            }
+            spans.extend(sequencer_spans(names, command, timing, at(decide), decided.sequence));
+            if let Some(told) = place(Stage::Broadcast) {
+                let micros = told.micros.into();
+                let mut span = names.span("broadcast", names.id(PROCESS), at(told), micros);
+                span.kind = Kind::Producer;
+                let span = span.with("messaging.destination.name", "journal");
+                spans.push(estimated(span, told.estimated));
+            }
         }
-        spans.extend(sequencer_spans(names, command, timing, at(decide), outcome.sequence));
-        if let Some(told) = place(Stage::Broadcast) {
-            let mut span = names.span("broadcast", names.id(PROCESS), at(told), told.micros.into());
-            span.kind = Kind::Producer;
-            spans.push(estimated(span.with("messaging.destination.name", "journal"), told));
+        // Nobody waited any more: the sequencer's own clock says when it was.
+        (Some(timing), Some(command), None) => {
+            let received = timing.origin.wall(timing.begun.plus(command.received));
+            let published = base + u64::from(sent.confirmed.unwrap_or(sent.submitted));
+            let span = queued(names, published, received.saturating_sub(published));
+            spans.push(estimated(span, timing.origin.boot != request.origin.boot));
+            spans.extend(sequencer_spans(names, command, timing, received, decided.sequence));
         }
+        _ => {}
     }
     for written in projections {
         let name = format!("project {}", written.part);
@@ -62,8 +78,13 @@ pub fn build(request: &Request, projections: &[ProjectionTiming]) -> Vec<Span> {
     spans
 }
 
-fn estimated(span: Span, timed: &Timed) -> Span {
-    if timed.estimated { with_bool(span, "kx.estimated", true) } else { span }
+fn queued(names: Names, begun: u64, micros: u64) -> Span {
+    let span = names.span("queue", names.id(PUBLISH), begun, micros);
+    span.with("messaging.destination.name", "orders")
+}
+
+fn estimated(span: Span, is_estimated: bool) -> Span {
+    if is_estimated { with_bool(span, "kx.estimated", true) } else { span }
 }
 
 fn with_bool(mut span: Span, name: &str, value: bool) -> Span {
@@ -142,7 +163,7 @@ pub fn server_spans(request: &Request, timed: &[Timed]) -> Vec<Span> {
                     .with("messaging.system", "rabbitmq")
                     .with("messaging.destination.name", "orders");
                 span.kind = Kind::Producer;
-                spans.push(estimated(span, each));
+                spans.push(estimated(span, each.estimated));
             }
             Stage::Queue | Stage::Decide | Stage::Append | Stage::Broadcast | Stage::Journal => {
                 let (begun, micros, guessed) = wait.unwrap_or((each.begun, 0, false));
@@ -200,7 +221,7 @@ mod tests {
         let request = Request { timing: Some(timing().into()), ..request() };
         let written =
             ProjectionTiming { part: "orders".into(), begun: 1_700_000_000_010_000, micros: 300 };
-        let spans = build(&request, &[written]);
+        let spans = build(&request, None, &[written]);
         let by_id: HashMap<u64, &Span> = spans.iter().map(|span| (span.span_id, span)).collect();
         assert_eq!(by_id.len(), spans.len(), "every span has an id of its own");
         assert!(spans.len() >= 13, "{} spans", spans.len());
@@ -226,10 +247,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_decided_after_its_answer_has_the_sequencers_part_at_its_own_time() {
+        let mut timing = timing();
+        timing.begun = timing.begun.plus(60_000_000);
+        let mut request = Request { timing: Some(timing.clone().into()), ..request() };
+        let sent = request.sent.as_mut().expect("it has sent one");
+        (sent.outcome, sent.given_up) = (None, Some(1_900));
+        assert!(build(&request, None, &[]).iter().all(|span| span.name != "append"));
+        let later = Decided { sequence: 12, index: timing.commands[0].index };
+        let spans = build(&request, Some(later), &[]);
+        let named = |name: &str| spans.iter().find(|span| span.name == name).expect(name);
+        let (publish, queue, process) = (named("publish"), named("queue"), named("process"));
+        assert_eq!(queue.begun, publish.begun + publish.micros, "nothing lies between");
+        assert_eq!(queue.begun + queue.micros, process.begun);
+        assert!(process.begun > named("answer").begun + 50_000_000);
+        assert_eq!(named("append").micros, 800);
+    }
+
+    #[test]
     fn what_the_processor_exports_has_the_names_that_a_reader_gives() {
         let timing = timing();
         let request = Request { timing: Some(timing.clone().into()), ..request() };
-        let read = build(&request, &[]);
+        let read = build(&request, None, &[]);
         let names = Names { trace_id: request.trace_id, command: 99 };
         let received = timing.origin.wall(timing.begun);
         for span in sequencer_spans(names, &timing.commands[0], &timing, received, 12) {
@@ -241,7 +280,7 @@ mod tests {
     fn a_request_without_a_command_has_its_own_spans_only() {
         let mut request = request();
         request.sent = None;
-        let spans = build(&request, &[]);
+        let spans = build(&request, None, &[]);
         let names: Vec<&str> = spans.iter().map(|span| span.name.as_str()).collect();
         assert_eq!(names, ["POST /api/v1/orders", "authenticate", "answer"]);
     }

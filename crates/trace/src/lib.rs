@@ -17,7 +17,9 @@ pub use build::{Names, ProjectionTiming, build, sequencer_spans, server_spans};
 pub use clock::{Micros, Origin};
 pub use id::{new_span_id, new_trace_id, span_id, time_of};
 pub use latency::{Latency, Percentiles};
-pub use record::{Outcome, Request, Sent, pack as pack_requests, unpack as unpack_requests};
+pub use record::{
+    Decided, Outcome, Request, Sent, pack as pack_requests, unpack as unpack_requests,
+};
 pub use recorder::{BatchRecord, Noted, ProjectionRecord, Recorder};
 pub use span::{Kind, Span, Value};
 pub use timing::{BatchTiming, CommandTiming};

@@ -74,6 +74,29 @@ pub struct Outcome {
     pub seen: u32,
 }
 
+/// Where a command stands in the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decided {
+    /// The journal row.
+    pub sequence: u64,
+    /// The command's place in it.
+    pub index: u32,
+}
+
+impl From<Outcome> for Decided {
+    fn from(outcome: Outcome) -> Self {
+        Self { sequence: outcome.sequence, index: outcome.index }
+    }
+}
+
+impl Sent {
+    /// Tells whether its request was answered before its outcome was known.
+    #[must_use]
+    pub fn was_given_up(&self) -> bool {
+        self.outcome.is_none() && self.given_up.is_some()
+    }
+}
+
 /// Requests as they are packed: what they share once, times relative to the earliest.
 #[derive(Serialize, Deserialize)]
 struct Packed {

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, HashSet};
 
 use store::traces::RequestsRow;
 use store::{Db, StoreError};
-use trace::{PROCESSOR, Request, SERVER, Span, build, stages, time_of, unpack_requests};
+use trace::{Decided, PROCESSOR, Request, SERVER, Span, build, stages, time_of, unpack_requests};
+use units::CommandId;
 
 use crate::writer::ROW_MICROS;
 
@@ -68,14 +69,28 @@ async fn requests_of(db: &Db, trace_id: u128) -> Result<Vec<(String, Request)>, 
     Ok(requests)
 }
 
-/// Adds the times of the row that a request's command is in.
-async fn add_times(db: &Db, request: &mut Request) -> Result<(), StoreError> {
-    if let Some(outcome) = request.sent.as_ref().and_then(|sent| sent.outcome) {
+/// Adds the times of the row that a request's command is in, and returns where that is.
+async fn add_times(db: &Db, request: &mut Request) -> Result<Option<Decided>, StoreError> {
+    let Some(sent) = &request.sent else { return Ok(None) };
+    let decided = match sent.outcome {
+        Some(outcome) => Some(outcome.into()),
+        None if sent.was_given_up() => decided_later(db, sent.command).await?,
+        None => None,
+    };
+    if let Some(decided) = decided {
         let begun = request.origin.wall(request.begun);
-        let timing = store::traces::batch(db, outcome.sequence, begun).await?;
+        let timing = store::traces::batch(db, decided.sequence, begun).await?;
         request.timing = timing.map(Into::into);
     }
-    Ok(())
+    Ok(decided)
+}
+
+/// Finds where a command was decided whose request was answered before that.
+async fn decided_later(db: &Db, command: u128) -> Result<Option<Decided>, StoreError> {
+    let found = store::lookup::decided_at(db, CommandId::new(command)).await?;
+    Ok(found.and_then(|(sequence, place)| {
+        Some(Decided { sequence: sequence.get(), index: u32::try_from(place).ok()? })
+    }))
 }
 
 /// Reads what stands in a row; a row in an unknown form has nothing.
@@ -93,11 +108,11 @@ async fn spans_of(
     for mut request in requests {
         let begun = request.origin.wall(request.begun);
         let mut projections = Vec::new();
-        if let Some(outcome) = request.sent.as_ref().and_then(|sent| sent.outcome) {
-            add_times(db, &mut request).await?;
-            projections = store::traces::projections(db, outcome.sequence, begun).await?;
+        let decided = add_times(db, &mut request).await?;
+        if let Some(decided) = decided {
+            projections = store::traces::projections(db, decided.sequence, begun).await?;
         }
-        spans.extend(build(&request, &projections));
+        spans.extend(build(&request, decided, &projections));
     }
     // Whoever has seen a trace knows our spans' ids: none of others' takes the place of one.
     let ours: HashSet<u64> = spans.iter().map(|span| span.span_id).collect();

@@ -53,6 +53,22 @@ pub async fn kept(db: &Db, command: CommandId, remembered_since: Time) -> Result
     Ok(Kept { decided_in, ..kept })
 }
 
+/// Returns the journal row in which a command was decided, and its place in it: an order, a deposit, a withdrawal or a
+/// transfer.
+///
+/// # Errors
+///
+/// [`StoreError`].
+pub async fn decided_at(
+    db: &Db,
+    command: CommandId,
+) -> Result<Option<(Sequence, usize)>, StoreError> {
+    let Some(sequence) = kept(db, command, Time::MAX).await?.decided_in else { return Ok(None) };
+    let Some(row) = crate::journal::row(db, sequence).await? else { return Ok(None) };
+    let batch = ::journal::read(&row).map_err(|bad| StoreError::Corrupt(bad.to_string()))?;
+    Ok(batch.place_of(command).map(|place| (sequence, place)))
+}
+
 /// Looks for a command in the rows after `last` that are older than `remembered_since`.
 async fn unprojected(
     db: &Db,
