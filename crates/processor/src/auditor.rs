@@ -30,8 +30,10 @@ use findings::{Findings, Place};
 
 /// The shortest pause between two looks.
 const PAUSE_MIN: Duration = Duration::from_secs(10);
-/// A pause is at least this many times what the look before it took.
+/// A pause is this many times what the look before it took,
 const PAUSE_TIMES: u32 = 50;
+/// and not so long that looks could be missed: who waits for the database takes none of its time.
+const PAUSE_MAX: Duration = Duration::from_secs(300);
 
 /// Audits until `stop`. Of several processes that do so one looks, and the others wait until it is gone.
 pub async fn audit(db: Db, live: Arc<Live>, stop: CancellationToken) {
@@ -54,6 +56,7 @@ pub async fn audit(db: Db, live: Arc<Live>, stop: CancellationToken) {
             () = stop.cancelled() => return,
             looked = audit.look() => looked,
         };
+        pause = (begun.elapsed() * PAUSE_TIMES).clamp(PAUSE_MIN, PAUSE_MAX);
         match looked {
             Ok(Some(results)) => {
                 telemetry::observe(Metric::AuditDuration, begun.elapsed());
@@ -67,10 +70,10 @@ pub async fn audit(db: Db, live: Arc<Live>, stop: CancellationToken) {
                 audit.holder = None;
                 // The database may be another one by then.
                 audit.chain = Chain::default();
+                pause = PAUSE_MIN;
                 tracing::warn!(reason = %error, "the auditor cannot look now; trying again");
             }
         }
-        pause = PAUSE_MIN.max(begun.elapsed() * PAUSE_TIMES);
     }
 }
 

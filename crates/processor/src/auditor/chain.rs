@@ -11,6 +11,10 @@ const NEWEST_MAX: u64 = 300;
 /// Rows of the walk through the whole journal that one look reads.
 const WALK_MAX: u64 = 300;
 
+/// Rows in which something was found that one look reads again: a row that is right again, as out of a backup, shall not be
+/// called broken until the walk comes round.
+const AGAIN_MAX: usize = 64;
+
 /// How far the walk is.
 #[derive(Debug, Default)]
 pub(super) struct Chain {
@@ -21,13 +25,22 @@ pub(super) struct Chain {
 }
 
 impl Chain {
-    /// Looks at the newest rows and the next ones of the walk. Returns how many rows that were.
+    /// Looks at the newest rows, at those in which something was found, and at the next ones of the walk. Returns how many rows
+    /// that were.
     pub(super) async fn look(
         &mut self,
         auditor: &Auditor,
         findings: &mut Findings,
     ) -> Result<u64, StoreError> {
         let Some((first, last)) = auditor.journal_ends().await? else { return Ok(0) };
+        let found: Vec<Sequence> = findings.rows().take(AGAIN_MAX).collect();
+        for row in &found {
+            let before = Sequence::new(row.get().saturating_sub(1));
+            let before = auditor.rows(before, before).await?.pop().map(|row| row.hash);
+            check(auditor, *row, *row, before, findings).await?;
+        }
+        let found = u64::try_from(found.len()).unwrap_or(u64::MAX);
+
         // Behind the newest one that was seen the chain is known to go on from there, unless too many have come.
         let known = self.newest.filter(|(sequence, _)| {
             *sequence < last && last.get().saturating_sub(sequence.get()) <= NEWEST_MAX
@@ -46,7 +59,7 @@ impl Chain {
         let (again, end) = check(auditor, from, through, before, findings).await?;
         // At the end it begins anew: the journal grows all the time, and what is old must come round again.
         self.walked = end.filter(|_| through < last);
-        Ok(rows + again)
+        Ok(rows + again + found)
     }
 }
 

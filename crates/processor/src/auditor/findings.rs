@@ -73,6 +73,14 @@ impl Findings {
         }
     }
 
+    /// Returns the journal's rows in which something was found.
+    pub(super) fn rows(&self) -> impl Iterator<Item = Sequence> + '_ {
+        self.all.keys().filter_map(|place| match place {
+            Place::Row(row) => Some(*row),
+            _ => None,
+        })
+    }
+
     /// Shows how many there are of each kind, and returns it.
     pub(super) fn show(&self) -> Results {
         let mut results = Results::default();
