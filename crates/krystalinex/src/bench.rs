@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 mod append;
 mod auth;
@@ -30,6 +31,7 @@ mod tracing;
 mod whole;
 mod yardstick;
 
+use crate::process::catch_signals;
 use crate::verify;
 use machine::Stolen;
 use stand::{Loaded, Stand};
@@ -90,8 +92,14 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         eprintln!("This is not a release build: its numbers mean nothing.");
     }
     let stolen = Stolen::now();
-    // A section that cannot be measured does not take the others' figures with it.
-    let measured = measure(&mut table, args.quick, &asked).await;
+    let stop = CancellationToken::new();
+    catch_signals(stop.clone())?;
+    // A section that cannot be measured does not take the others' figures with it, nor does whoever stops it; dropped, it
+    // ends what it has started.
+    let measured = tokio::select! {
+        measured = measure(&mut table, args.quick, &asked) => measured,
+        () = stop.cancelled() => Err(anyhow::anyhow!("stopped before everything was measured")),
+    };
     let (steal, idle) = stolen.since();
     table.push(Row::new("machine", "withheld by the host (steal)", steal, "%"));
     table.push(Row::new("machine", "idle", idle, "%"));

@@ -69,11 +69,8 @@ fn raise_open_files() -> Option<usize> {
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 const COMMIT: &str = env!("KX_COMMIT");
 
-/// Says what was built: release and commit.
-#[must_use]
-pub fn build() -> String {
-    format!("{VERSION} {COMMIT}")
-}
+/// What was built: release and commit.
+pub const BUILD: &str = concat!(env!("CARGO_PKG_VERSION"), " ", env!("KX_COMMIT"));
 
 /// Measures the process every few seconds, for as long as the runtime lives.
 pub async fn measure_process() {

@@ -46,7 +46,7 @@ impl Writer {
             source: format!("{owner}:{}", config.server_address().port()),
             instance,
             service: service.to_owned(),
-            build: process::build(),
+            build: process::BUILD.to_owned(),
             started: SystemTime::now(),
         };
         let settings = tracer::Settings {

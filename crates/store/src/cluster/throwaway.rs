@@ -1,5 +1,6 @@
 //! Clusters for tests and rehearsals: made in a temporary directory, and gone with the process, however it ends.
 
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -48,6 +49,8 @@ impl Throwaway {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
+            // Ctrl-C, or a `timeout`, ends all of the process' group at once, and this must go on.
+            .process_group(0)
             .spawn()
             .map_err(ClusterError::files("cannot guard", &directory))?;
         Ok(Self { cluster, databases: AtomicU32::new(0), _guard: guard })
