@@ -18,7 +18,9 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::body;
 use crate::command::{Answer, Ask, command_id, submit};
+use crate::edge::Context;
 use crate::problem::chain as causes;
+use crate::token::Principal;
 
 const ENTRIES_MAX: usize = 4_096;
 const BATCH_MAX: usize = 256;
@@ -49,6 +51,24 @@ impl Audit {
         if self.sender.try_send(entry).is_err() {
             tracing::warn!(action, "an audit entry was dropped: the database does not keep up");
         }
+    }
+
+    /// Adds what a user has done.
+    pub(crate) fn done(
+        &self,
+        context: &Context,
+        principal: &Principal,
+        action: &'static str,
+        detail: serde_json::Value,
+    ) {
+        self.add(AuditEntry {
+            level: Level::Info,
+            action,
+            user: Some(principal.user),
+            address: Some(context.address),
+            trace_id: context.trace_id,
+            detail,
+        });
     }
 
     /// Counts a 401 or 403; the fifth within a minute from one address leaves an entry.

@@ -156,17 +156,7 @@ pub(super) async fn lock(
     Segment(id): Segment,
     OptionalJson(body): OptionalJson<Reason>,
 ) -> Result<Out<UserBody>, Problem> {
-    let (id, reason) = (user_id(&id)?, Reason::text(body)?);
-    if id == staff.user {
-        return Err(Problem::new(Code::OwnRequest));
-    }
-    let entry = entry(staff, &context, "admin.lock", reason.as_deref());
-    // Where telling the core fails, the user is locked out already, and it stays due.
-    let change = roles::lock(&app.db, id, staff.role, entry).await;
-    check(change.map_err(|error| unavailable(&error))?)?;
-    let row = find(&app, id).await?;
-    flags::tell(&app, id, row.account, context.trace_id).await?;
-    Ok(Out(UserBody::from(&row)))
+    set_locked(&app, &context, staff, &id, body, true).await
 }
 
 /// Lets a user in again. Sessions and keys that have ended stay so.
@@ -182,15 +172,31 @@ pub(super) async fn unlock(
     Segment(id): Segment,
     OptionalJson(body): OptionalJson<Reason>,
 ) -> Result<Out<UserBody>, Problem> {
-    let (id, reason) = (user_id(&id)?, Reason::text(body)?);
+    set_locked(&app, &context, staff, &id, body, false).await
+}
+
+async fn set_locked(
+    app: &App,
+    context: &Context,
+    staff: Staff,
+    id: &str,
+    body: Option<Reason>,
+    locked: bool,
+) -> Result<Out<UserBody>, Problem> {
+    let (id, reason) = (user_id(id)?, Reason::text(body)?);
     if id == staff.user {
         return Err(Problem::new(Code::OwnRequest));
     }
-    let entry = entry(staff, &context, "admin.unlock", reason.as_deref());
-    let change = roles::unlock(&app.db, id, staff.role, entry).await;
+    let action = if locked { "admin.lock" } else { "admin.unlock" };
+    let entry = entry(staff, context, action, reason.as_deref());
+    let change = match locked {
+        // Where telling the core fails, the user is locked out already, and it stays due.
+        true => roles::lock(&app.db, id, staff.role, entry).await,
+        false => roles::unlock(&app.db, id, staff.role, entry).await,
+    };
     check(change.map_err(|error| unavailable(&error))?)?;
-    let row = find(&app, id).await?;
-    flags::tell(&app, id, row.account, context.trace_id).await?;
+    let row = find(app, id).await?;
+    flags::tell(app, id, row.account, context.trace_id).await?;
     Ok(Out(UserBody::from(&row)))
 }
 

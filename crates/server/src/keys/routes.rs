@@ -10,7 +10,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use store::StoreError;
-use store::audit::{AuditEntry, Level};
 use store::keys::{self, KeyRow, NewKey};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -163,7 +162,7 @@ async fn create(
     let detail = serde_json::json!({
         "key": id, "label": label, "scopes": scopes.names().collect::<Vec<_>>(), "addresses": networks
     });
-    audit(&app, &context, "keys.create", &principal, detail);
+    app.audit.done(&context, &principal, "keys.create", detail);
     let body = CreatedKey { key: KeyBody::of(&row), secret };
     Ok((StatusCode::CREATED, Out(body)).into_response())
 }
@@ -194,25 +193,8 @@ async fn revoke(
         return Err(Problem::new(Code::NotFound));
     }
     app.keys.cache.forget(id);
-    audit(&app, &context, "keys.revoke", &principal, serde_json::json!({ "key": id }));
+    app.audit.done(&context, &principal, "keys.revoke", serde_json::json!({ "key": id }));
     Ok(StatusCode::NO_CONTENT)
-}
-
-fn audit(
-    app: &App,
-    context: &Context,
-    action: &'static str,
-    principal: &Principal,
-    detail: serde_json::Value,
-) {
-    app.audit.add(AuditEntry {
-        level: Level::Info,
-        action,
-        user: Some(principal.user),
-        address: Some(context.address),
-        trace_id: context.trace_id,
-        detail,
-    });
 }
 
 /// Reads what somebody calls something: visible, without what turns text round.

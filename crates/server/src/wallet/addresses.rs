@@ -8,7 +8,6 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use store::StoreError;
-use store::audit::{AuditEntry, Level};
 use store::outgoing::{self, AddressRow, Listed};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -129,7 +128,7 @@ pub(super) async fn add(
     match listed.await.map_err(unavailable)? {
         Listed::Now(row) => {
             let detail = serde_json::json!({ "address": id, "label": label });
-            audit(&app, &context, "wallet.address_listed", &principal, detail);
+            app.audit.done(&context, &principal, "wallet.address_listed", detail);
             Ok((StatusCode::CREATED, Out(Address::from(&row))).into_response())
         }
         Listed::Known => Err(Problem::new(Code::AddressKnown)),
@@ -153,7 +152,7 @@ pub(super) async fn set(
     let freeze: Duration = app.config.withdrawal_freeze;
     outgoing::set_allow_list(&app.db, principal.user, only, freeze).await.map_err(unavailable)?;
     let detail = serde_json::json!({ "onlyListed": only });
-    audit(&app, &context, "wallet.only_listed", &principal, detail);
+    app.audit.done(&context, &principal, "wallet.only_listed", detail);
     show(&app, &principal).await
 }
 
@@ -171,29 +170,7 @@ pub(super) async fn remove(
     if !outgoing::remove_address(&app.db, principal.user, id).await.map_err(unavailable)? {
         return Err(Problem::new(Code::NotFound));
     }
-    audit(
-        &app,
-        &context,
-        "wallet.address_removed",
-        &principal,
-        serde_json::json!({ "address": id }),
-    );
+    let detail = serde_json::json!({ "address": id });
+    app.audit.done(&context, &principal, "wallet.address_removed", detail);
     Ok(StatusCode::NO_CONTENT)
-}
-
-fn audit(
-    app: &App,
-    context: &Context,
-    action: &'static str,
-    principal: &Principal,
-    detail: serde_json::Value,
-) {
-    app.audit.add(AuditEntry {
-        level: Level::Info,
-        action,
-        user: Some(principal.user),
-        address: Some(context.address),
-        trace_id: context.trace_id,
-        detail,
-    });
 }
