@@ -151,6 +151,12 @@ pub(crate) const ALL: &[Drill] = &[
     ),
     drill("disk-full", "the database's disk is full", long::disk_full),
     Drill {
+        name: "alerts-lasting",
+        what: "faults that take many minutes to be told of",
+        long_only: true,
+        run: alerts::lasting_alerts,
+    },
+    Drill {
         name: "endurance",
         what: "hundreds of kills of everything, one after the other",
         long_only: true,

@@ -32,6 +32,7 @@ pub(crate) struct Plan {
 pub(crate) struct Load {
     pub(crate) journal: Arc<Journal>,
     stop: Arc<AtomicBool>,
+    paused: Arc<AtomicBool>,
     threads: Vec<JoinHandle<u64>>,
 }
 
@@ -46,6 +47,7 @@ impl Load {
         journal: Journal,
     ) -> Self {
         let (journal, stop) = (Arc::new(journal), Arc::new(AtomicBool::new(false)));
+        let paused = Arc::new(AtomicBool::new(false));
         let mut random = Random::new(plan.seed);
         let one = |(place, user): (usize, &Arc<User>)| {
             let trader = Trader {
@@ -54,6 +56,7 @@ impl Load {
                 random: Random::new(random.next()),
                 journal: Arc::clone(&journal),
                 stop: Arc::clone(&stop),
+                paused: Arc::clone(&paused),
                 plan: plan.clone(),
                 resting: Vec::new(),
                 keys: random.next(),
@@ -62,7 +65,12 @@ impl Load {
             thread::spawn(move || trader.run())
         };
         let threads = users.iter().enumerate().map(one).collect();
-        Self { journal, stop, threads }
+        Self { journal, stop, paused, threads }
+    }
+
+    /// Lets nobody begin anything, or everybody again.
+    pub(crate) fn pause(&self, paused: bool) {
+        self.paused.store(paused, Ordering::SeqCst);
     }
 
     /// Ends the load; what is under way is asked for until it is known. Returns what is known, and each user's number of
@@ -89,6 +97,7 @@ struct Trader {
     random: Random,
     journal: Arc<Journal>,
     stop: Arc<AtomicBool>,
+    paused: Arc<AtomicBool>,
     plan: Plan,
     resting: Vec<String>,
     keys: u64,
@@ -100,6 +109,10 @@ impl Trader {
         let between = Duration::from_millis(1_000 / self.plan.steps_per_second.max(1));
         while !self.is_stopped() {
             let began = Instant::now();
+            if self.paused.load(Ordering::SeqCst) {
+                thread::sleep(between);
+                continue;
+            }
             match self.flow.next(u64::try_from(self.resting.len()).unwrap_or(0)) {
                 Step::Place { market, side, body, quantity_lots, rests } => {
                     self.place(market, side, body, quantity_lots, rests);

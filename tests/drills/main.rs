@@ -4,12 +4,14 @@
 //! Invariant: whatever becomes of a drill, nothing that it started is left behind. A drill waits for states; no slow machine
 //! makes it fail, and a broken promise does.
 
+mod answering;
 mod checker;
 mod drill;
 mod faults;
 mod flow;
 mod gather;
 mod guard;
+mod hole;
 mod journal;
 mod load;
 mod management;

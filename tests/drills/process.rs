@@ -51,6 +51,7 @@ pub(crate) struct Process {
     /// Its way to the broker.
     pub(crate) broker: Proxy,
     environment: Vec<(String, String)>,
+    program: PathBuf,
     log: PathBuf,
     notes: Notes,
     child: Option<Child>,
@@ -93,6 +94,7 @@ impl Process {
             database,
             broker,
             environment,
+            program: binary(),
             log,
             notes,
             child: None,
@@ -111,13 +113,18 @@ impl Process {
         self.environment.retain(|(known, _)| known != name);
     }
 
+    /// Takes another build of the program from the next start on.
+    pub(crate) fn set_program(&mut self, program: PathBuf) {
+        self.program = program;
+    }
+
     /// Starts it, and does not wait.
     pub(crate) fn spawn(&mut self) {
         assert!(self.child.is_none(), "{} runs already", self.name);
         let log = File::options().create(true).append(true).open(&self.log);
         let log = log.expect("the stand's directory is writable");
         let errors = log.try_clone().expect("a file can be shared");
-        let mut command = Command::new(binary());
+        let mut command = Command::new(&self.program);
         e2e::clean(&mut command);
         let child = command
             .arg(self.role.subcommand())

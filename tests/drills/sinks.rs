@@ -16,6 +16,13 @@ pub(crate) const TOPIC: &str = "krystalinex-alerts-drill";
 const READ_MAX: Duration = Duration::from_secs(10);
 const BODY_BYTES_MAX: usize = 1024 * 1024;
 
+/// Who is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sink {
+    GoAlert,
+    Ntfy,
+}
+
 /// Something that somebody was told.
 #[derive(Clone, Debug)]
 pub(crate) struct Told {
@@ -33,6 +40,8 @@ struct Heard {
     ntfy: Mutex<Vec<Told>>,
     /// Requests that either would have refused.
     refused: Mutex<Vec<String>>,
+    /// Who is out of order, and answers so: GoAlert, ntfy.
+    broken: [AtomicBool; 2],
     ended: AtomicBool,
 }
 
@@ -47,24 +56,38 @@ pub(crate) struct Sinks {
 impl Sinks {
     pub(crate) fn start() -> Self {
         let heard = Arc::new(Heard::default());
-        let serve = |take: fn(&Heard, &Request) -> u16| {
+        let serve = |sink: Sink, take: fn(&Heard, &Request) -> u16| {
             let port = broker::free_port().expect("there is a free port");
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("it is free");
             let heard = Arc::clone(&heard);
-            thread::spawn(move || accept(&listener, &heard, take));
+            thread::spawn(move || accept(&listener, &heard, sink, take));
             port
         };
-        Self { goalert_port: serve(goalert), ntfy_port: serve(ntfy), heard }
+        Self {
+            goalert_port: serve(Sink::GoAlert, goalert),
+            ntfy_port: serve(Sink::Ntfy, ntfy),
+            heard,
+        }
     }
 
-    /// Returns the first word to GoAlert about an alert since a moment.
-    pub(crate) fn goalert(&self, alert: &str, resolved: bool, since: Instant) -> Option<Told> {
-        find(&self.heard.goalert, alert, resolved, since)
+    /// Puts one of them out of order, or in order again.
+    pub(crate) fn set_broken(&self, sink: Sink, broken: bool) {
+        self.heard.broken[sink as usize].store(broken, Ordering::SeqCst);
     }
 
-    /// Returns the first word to ntfy about an alert since a moment.
-    pub(crate) fn ntfy(&self, alert: &str, resolved: bool, since: Instant) -> Option<Told> {
-        find(&self.heard.ntfy, alert, resolved, since)
+    /// Returns the first word to one of them about an alert since a moment.
+    pub(crate) fn told(
+        &self,
+        sink: Sink,
+        alert: &str,
+        resolved: bool,
+        since: Instant,
+    ) -> Option<Told> {
+        let told = match sink {
+            Sink::GoAlert => &self.heard.goalert,
+            Sink::Ntfy => &self.heard.ntfy,
+        };
+        find(told, alert, resolved, since)
     }
 
     /// Returns whether the last word to ntfy about an alert was that it fires.
@@ -119,18 +142,28 @@ struct Request {
     body: Value,
 }
 
-fn accept(listener: &TcpListener, heard: &Arc<Heard>, take: fn(&Heard, &Request) -> u16) {
+fn accept(
+    listener: &TcpListener,
+    heard: &Arc<Heard>,
+    sink: Sink,
+    take: fn(&Heard, &Request) -> u16,
+) {
     for stream in listener.incoming() {
         if heard.ended.load(Ordering::SeqCst) {
             return;
         }
         let (Ok(stream), heard) = (stream, Arc::clone(heard)) else { continue };
-        thread::spawn(move || answer(stream, &heard, take));
+        thread::spawn(move || answer(stream, &heard, sink, take));
     }
 }
 
 /// Answers one request, and closes: whoever sends connects again.
-fn answer(stream: TcpStream, heard: &Heard, take: fn(&Heard, &Request) -> u16) -> Option<()> {
+fn answer(
+    stream: TcpStream,
+    heard: &Heard,
+    sink: Sink,
+    take: fn(&Heard, &Request) -> u16,
+) -> Option<()> {
     stream.set_read_timeout(Some(READ_MAX)).ok()?;
     let mut reader = BufReader::new(stream.try_clone().ok()?);
     let mut request =
@@ -156,7 +189,8 @@ fn answer(stream: TcpStream, heard: &Heard, take: fn(&Heard, &Request) -> u16) -
         return None;
     }
     request.body = serde_json::from_slice(&body).unwrap_or_default();
-    let status = take(heard, &request);
+    let is_broken = heard.broken[sink as usize].load(Ordering::SeqCst);
+    let status = if is_broken { 503 } else { take(heard, &request) };
     let text = format!(
         "HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{{}}"
     );

@@ -123,7 +123,7 @@ fn wanting(request: &Request) -> Option<String> {
     if whole != u64::from(request.ended) {
         return Some(format!("its stages are {whole} of {} µs", request.ended));
     }
-    let spans = build(request, &[]);
+    let spans = build(request, None, &[]);
     let services: HashSet<&str> = spans.iter().map(|span| span.service.as_str()).collect();
     let both = services.contains(SERVER) && services.contains(PROCESSOR);
     (spans.len() < 12 || !both).then(|| format!("{} spans of {services:?}", spans.len()))

@@ -7,18 +7,22 @@ use std::time::{Duration, Instant};
 
 use e2e::wait_for;
 
+use crate::answering::Answering;
 use crate::drill::Run;
-use crate::load::Plan;
-use crate::sinks::Told;
+use crate::hole::Hole;
+use crate::load::{Load, Plan};
+use crate::sinks::Sink;
 use crate::watched::Watched;
 
 /// What is promised of the alert that matters most: both are told within this time.
 const PROMISED: Duration = Duration::from_secs(90);
-/// Longer than any alert takes.
+/// Longer than any alert takes that looks at the present.
 const ALERT_MAX: Duration = Duration::from_secs(240);
 /// Longer than the end of any alert takes that is waited for.
 const RESOLVED_MAX: Duration = Duration::from_secs(240);
-/// Steps of one user in a second: enough to be load, few enough to be checked after half an hour.
+/// Longer than an alert is held back by a worse one whose windows have to pass.
+const HELD_BACK_MAX: Duration = Duration::from_secs(1_200);
+/// Steps of one user in a second: enough to be load, few enough to be checked after an hour.
 const STEPS_PER_SECOND: u64 = 3;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -27,6 +31,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 enum Severity {
     Critical,
     Warning,
+    Info,
 }
 
 impl Severity {
@@ -35,6 +40,7 @@ impl Severity {
         match self {
             Self::Critical => 5,
             Self::Warning => 4,
+            Self::Info => 3,
         }
     }
 }
@@ -47,20 +53,44 @@ const PRIORITY_RESOLVED: u64 = 2;
 struct Alert {
     name: &'static str,
     severity: Severity,
+    /// Who must be told.
+    told: &'static [Sink],
+    within: Duration,
     /// Whether its end is waited for: some look back for minutes and end as late.
     ends: bool,
+    /// Whether a worse one holds it back at first: it is asked for when all is played.
+    held_back: bool,
 }
 
 const fn critical(name: &'static str) -> Alert {
-    Alert { name, severity: Severity::Critical, ends: true }
+    Alert { severity: Severity::Critical, told: &[Sink::GoAlert, Sink::Ntfy], ..warning(name) }
 }
 
 const fn warning(name: &'static str) -> Alert {
-    Alert { name, severity: Severity::Warning, ends: true }
+    Alert {
+        name,
+        severity: Severity::Warning,
+        told: &[Sink::Ntfy],
+        within: ALERT_MAX,
+        ends: true,
+        held_back: false,
+    }
+}
+
+const fn info(name: &'static str) -> Alert {
+    Alert { severity: Severity::Info, ..warning(name) }
 }
 
 const fn lasting(alert: Alert) -> Alert {
     Alert { ends: false, ..alert }
+}
+
+const fn held_back(alert: Alert) -> Alert {
+    Alert { ends: false, held_back: true, within: HELD_BACK_MAX, ..alert }
+}
+
+const fn within_minutes(minutes: u64, alert: Alert) -> Alert {
+    Alert { within: Duration::from_secs(60 * minutes), ..alert }
 }
 
 /// A fault, its repair, and what must be told of it.
@@ -75,24 +105,58 @@ struct Act {
 struct Scene<'run, 'stand> {
     run: &'run mut Run<'stand>,
     watched: &'run mut Watched,
-    /// Sessions at the database that hold something up until they are dropped.
-    sessions: Vec<acts::Session>,
-    /// Whoever goes on doing something until it is dropped.
-    busy: Vec<acts::Busy>,
+    load: Load,
+    props: Props,
 }
 
+/// What one act leaves for its repair, or for the next act; dropped, it is undone.
+#[derive(Default)]
+struct Props {
+    /// Sessions at the database that hold something up.
+    sessions: Vec<acts::Session>,
+    /// Whoever goes on doing something.
+    busy: Vec<acts::Busy>,
+    holes: Vec<Hole>,
+    kraken: Option<Answering>,
+    /// What a file or a row was before.
+    before: String,
+}
+
+/// What can be told of within minutes.
 pub(super) fn alerts(run: &mut Run<'_>) {
+    let acts = if run.long { acts::ALL } else { acts::BOUNDED };
+    play_all(run, acts);
+}
+
+/// What takes many minutes to be told of, or to have been learned.
+pub(super) fn lasting_alerts(run: &mut Run<'_>) {
+    play_all(run, acts::LASTING);
+}
+
+fn play_all(run: &mut Run<'_>, acts: &[Act]) {
     let mut watched = Watched::start(run.stand);
     run.stand.cancel_all();
     let plan = Plan { seed: run.random.next(), steps_per_second: STEPS_PER_SECOND, repeats: true };
     let load = run.stand.load(&plan);
     run.wait_orders(&load, 20);
-    let acts = if run.long { acts::ALL } else { acts::BOUNDED };
     run.note("| fault | alert | GoAlert, s | ntfy, s | priority | over: GoAlert, s | ntfy, s | priority |");
     run.note("| --- | --- | --- | --- | --- | --- | --- | --- |");
-    let mut scene = Scene { run, watched: &mut watched, sessions: Vec::new(), busy: Vec::new() };
-    let missing: Vec<String> = acts.iter().flat_map(|act| play(&mut scene, act)).collect();
-    let Scene { run, watched, .. } = scene;
+    let props = Props::default();
+    let mut scene = Scene { run, watched: &mut watched, load, props };
+    let mut missing = Vec::new();
+    let mut later = Vec::new();
+    for act in acts {
+        let since = play(&mut scene, act, &mut missing);
+        let held_back = act.alerts.iter().filter(|alert| alert.held_back);
+        later.extend(held_back.map(|alert| (act.what, alert, since)));
+    }
+    for (what, alert, since) in later {
+        match hear(&scene, alert, false, since) {
+            Ok(fired) => note(scene.run, what, alert, &fired, None),
+            Err(problem) => missing.push(problem),
+        }
+    }
+    let Scene { run, watched, load, .. } = scene;
     let refused = watched.sinks.refused();
     assert!(refused.is_empty(), "what GoAlert and ntfy would not have taken: {refused:?}");
     let (goalert, ntfy) = watched.sinks.counts();
@@ -108,31 +172,32 @@ pub(super) fn alerts(run: &mut Run<'_>) {
     assert!(missing.is_empty(), "{}", missing.join("\n"));
 }
 
-/// When both were told, since a moment, in seconds: of an alert that is not critical ntfy alone.
+/// When those were told who must be, since a moment, in seconds, and ntfy's priority.
+#[derive(Default)]
 struct Heard {
     goalert: Option<f64>,
-    ntfy: f64,
-    priority: u64,
+    ntfy: Option<f64>,
+    priority: Option<u64>,
 }
 
-/// Plays an act; returns what was promised and has not come.
-fn play(scene: &mut Scene<'_, '_>, act: &Act) -> Vec<String> {
+/// Plays an act, says what was promised and has not come, and returns when it began.
+fn play(scene: &mut Scene<'_, '_>, act: &Act, missing: &mut Vec<String>) -> Instant {
     println!("    {}", act.what);
+    let present = || act.alerts.iter().filter(|alert| !alert.held_back);
     // What still is on from an act before would not be told again.
     wait_for("alerts of acts before to be over", RESOLVED_MAX, || {
-        let on = act.alerts.iter().any(|alert| scene.watched.sinks.is_on(alert.name));
+        let on = present().any(|alert| scene.watched.sinks.is_on(alert.name));
         (!on).then_some(())
     });
-    let mut missing = Vec::new();
     let began = Instant::now();
     (act.begin)(scene);
     scene.run.faults += 1;
-    let fired: Vec<_> = act.alerts.iter().map(|alert| hear(scene, *alert, false, began)).collect();
+    let fired: Vec<_> = present().map(|alert| hear(scene, alert, false, began)).collect();
     let ended = Instant::now();
     (act.end)(scene);
-    for (alert, fired) in act.alerts.iter().zip(fired) {
+    for (alert, fired) in present().zip(fired) {
         let over = match &fired {
-            Ok(_) if alert.ends => hear(scene, *alert, true, ended).map(Some),
+            Ok(_) if alert.ends => hear(scene, alert, true, ended).map(Some),
             _ => Ok(None),
         };
         for problem in [fired.as_ref().err(), over.as_ref().err()].into_iter().flatten() {
@@ -142,61 +207,56 @@ fn play(scene: &mut Scene<'_, '_>, act: &Act) -> Vec<String> {
         let (Ok(fired), Ok(over)) = (fired, over) else { continue };
         note(scene.run, act.what, alert, &fired, over.as_ref());
         if alert.name == "PaymentProcessorDown" {
-            let slowest = fired.ntfy.max(fired.goalert.unwrap_or_default());
+            let told = [fired.ntfy, fired.goalert];
+            let slowest = told.into_iter().flatten().fold(0.0, f64::max);
             let bound = if scene.run.long { PROMISED } else { 3 * PROMISED }.as_secs_f64();
             assert!(slowest <= bound, "told after {slowest:.0} s, promised are {PROMISED:?}");
         }
     }
     scene.run.stand.wait_ready();
-    missing
+    began
 }
 
 /// Waits until everybody is told who must be.
-fn hear(scene: &Scene<'_, '_>, alert: Alert, over: bool, since: Instant) -> Result<Heard, String> {
-    let sinks = &scene.watched.sinks;
-    let limit = if over { RESOLVED_MAX } else { ALERT_MAX };
-    let seconds = |at: Instant| at.duration_since(since).as_secs_f64();
-    let what = if over { "the end" } else { "word" };
-    let wait = |who: &str, find: &dyn Fn() -> Option<Told>| {
+fn hear(scene: &Scene<'_, '_>, alert: &Alert, over: bool, since: Instant) -> Result<Heard, String> {
+    let limit = if over { RESOLVED_MAX } else { alert.within };
+    let mut heard = Heard::default();
+    for sink in alert.told {
         // Once at least: an act's alerts are asked for one after the other.
-        loop {
-            if let Some(told) = find() {
-                return Ok(told);
+        let told = loop {
+            if let Some(told) = scene.watched.sinks.told(*sink, alert.name, over, since) {
+                break told;
             }
             if since.elapsed() >= limit {
-                break;
+                let what = if over { "the end" } else { "word" };
+                let (name, firing) = (alert.name, scene.watched.firing());
+                return Err(format!(
+                    "{sink:?} has not heard {what} of {name} in {limit:?}; firing: {firing:?}"
+                ));
             }
             std::thread::sleep(LOOK_EVERY);
+        };
+        let after = Some(told.at.duration_since(since).as_secs_f64());
+        match sink {
+            Sink::GoAlert => heard.goalert = after,
+            Sink::Ntfy => {
+                let priority = if over { PRIORITY_RESOLVED } else { alert.severity.priority() };
+                assert_eq!(told.priority, priority, "{told:?}");
+                (heard.ntfy, heard.priority) = (after, Some(priority));
+            }
         }
-        let firing = scene.watched.firing();
-        Err(format!(
-            "{who} has not heard {what} of {} in {limit:?}; firing: {firing:?}",
-            alert.name
-        ))
-    };
-    let goalert = match alert.severity {
-        Severity::Critical => Some(wait("GoAlert", &|| sinks.goalert(alert.name, over, since))?),
-        Severity::Warning => None,
-    };
-    let ntfy = wait("ntfy", &|| sinks.ntfy(alert.name, over, since))?;
-    let priority = if over { PRIORITY_RESOLVED } else { alert.severity.priority() };
-    assert_eq!(ntfy.priority, priority, "{ntfy:?}");
-    Ok(Heard { goalert: goalert.map(|told| seconds(told.at)), ntfy: seconds(ntfy.at), priority })
+    }
+    Ok(heard)
 }
 
 fn note(run: &mut Run<'_>, what: &str, alert: &Alert, fired: &Heard, over: Option<&Heard>) {
     let number = |value: Option<f64>| value.map_or("–".to_owned(), |value| format!("{value:.0}"));
-    let (over_goalert, over_ntfy, over_priority) = match over {
-        Some(over) => (number(over.goalert), number(Some(over.ntfy)), over.priority.to_string()),
-        None => ("later".to_owned(), "later".to_owned(), "–".to_owned()),
+    let whole = |value: Option<u64>| value.map_or("–".to_owned(), |value| value.to_string());
+    let row = |heard: &Heard| {
+        [number(heard.goalert), number(heard.ntfy), whole(heard.priority)].join(" | ")
     };
-    let row = format!(
-        "| {what} | {} | {} | {} | {} | {over_goalert} | {over_ntfy} | {over_priority} |",
-        alert.name,
-        number(fired.goalert),
-        number(Some(fired.ntfy)),
-        fired.priority
-    );
+    let over = over.map_or("not waited for | not waited for | –".to_owned(), row);
+    let row = format!("| {what} | {} | {} | {over} |", alert.name, row(fired));
     println!("    {row}");
     run.note(row);
 }

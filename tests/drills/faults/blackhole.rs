@@ -2,9 +2,7 @@
 //! server, and a Prometheus that asks and does not read.
 
 use std::io::Write as _;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,6 +10,7 @@ use e2e::wait_for;
 use serde_json::json;
 
 use crate::drill::Run;
+use crate::hole::{Hole, Outside};
 use crate::process::{PATIENCE, Process};
 
 /// Requests for metrics that nobody reads, at each process.
@@ -21,55 +20,11 @@ const WORSE_MAX: f64 = 1.10;
 /// What a clock's grain and a busy neighbor may add to it.
 const GRAIN_MS: f64 = 3.0;
 
-/// A port that accepts, keeps every connection, and never says a word.
-struct Hole {
-    port: u16,
-    kept: Arc<Mutex<Vec<TcpStream>>>,
-    accepted: Arc<AtomicUsize>,
-}
-
-impl Hole {
-    fn start() -> Self {
-        let port = broker::free_port().expect("there is a free port");
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("it is free");
-        let hole = Self { port, kept: Arc::default(), accepted: Arc::default() };
-        let (kept, accepted) = (Arc::clone(&hole.kept), Arc::clone(&hole.accepted));
-        // Ends with the drill: one sleeping thread and a port.
-        thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                accepted.fetch_add(1, Ordering::SeqCst);
-                kept.lock().expect("nobody panics here").push(stream);
-            }
-        });
-        hole
-    }
-
-    fn accepted(&self) -> usize {
-        self.accepted.load(Ordering::SeqCst)
-    }
-}
-
-/// What a setting is set to, for a hole at a port.
-type Setting = (&'static str, fn(u16) -> String);
-
-const SETTINGS: [Setting; 3] = [
-    ("OTEL_EXPORTER_OTLP_ENDPOINT", |port| format!("http://127.0.0.1:{port}")),
-    ("KX_PRICE_FEEDS", |port| {
-        format!("binance=ws://127.0.0.1:{port},kraken=http://127.0.0.1:{port}")
-    }),
-    ("SMTP_URL", |port| format!("smtp://127.0.0.1:{port}")),
-];
-
 pub(super) fn blackhole(run: &mut Run<'_>) {
     let before = measure(run, &mut |_| {});
-    let listed = run.stand.tool(&["config"]);
-    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
-    let known = SETTINGS.iter().filter(|(name, _)| listed.contains(name));
-    let holes: Vec<(&Setting, Hole)> = known.map(|setting| (setting, Hole::start())).collect();
+    let holes = Outside::ALL.map(|outside| (outside, Hole::start()));
     restart(run, &mut |process| {
-        for ((name, value), hole) in &holes {
-            process.set(name, &value(hole.port));
-        }
+        holes.iter().for_each(|(outside, hole)| outside.lead(process, hole.port));
     });
     let mut deaf = Vec::new();
     let after = measure(run, &mut |run| {
@@ -77,7 +32,8 @@ pub(super) fn blackhole(run: &mut Run<'_>) {
         register(run);
         run.faults += 1;
     });
-    for ((name, _), hole) in &holes {
+    for (outside, hole) in &holes {
+        let name = outside.setting();
         wait_for(&format!("a connection to {name}"), PATIENCE, || {
             (hole.accepted() > 0).then_some(())
         });
@@ -86,7 +42,7 @@ pub(super) fn blackhole(run: &mut Run<'_>) {
     run.note(format!("p99 of orders: {before:.1} ms before, {after:.1} ms with the holes"));
     drop(deaf);
     restart(run, &mut |process| {
-        SETTINGS.iter().for_each(|(name, _)| process.unset(name));
+        holes.iter().for_each(|(outside, _)| process.unset(outside.setting()));
     });
     run.check();
     if run.long {

@@ -1,13 +1,14 @@
 //! Traces: one order's way through all processes, every order's under load, and a delay in its own stage.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use e2e::{Http, wait_for};
 use serde_json::{Value, json};
 
 use crate::drill::Run;
+use crate::hole::Hole;
 use crate::journal::Told;
 use crate::process::{PATIENCE, Process};
 use crate::traces::{self, Span, server_timing, spans, stored};
@@ -32,7 +33,33 @@ pub(super) fn trace(run: &mut Run<'_>) {
     for _ in 0..run.or_long(3, 50) {
         one(run);
     }
+    decided_later(run);
     run.check();
+}
+
+/// An order that is answered 202, for nobody decides, has its whole trace once it is decided.
+fn decided_later(run: &mut Run<'_>) {
+    let user = run.stand.own_users[0].clone();
+    let mut client = run.stand.client(&user);
+    client.send("GET", "/api/v1/orders", &[], None).expect("it answers");
+    run.stand.processors.iter_mut().for_each(Process::pause);
+    run.faults += 1;
+    let id = format!("{:032x}", u128::from(run.random.next()).max(1) << 64 | 1);
+    let headers = [("traceparent", format!("00-{id}-00f067aa0ba902b7-01"))];
+    let headers = headers.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let answer = client.send("POST", "/api/v1/orders", &headers, Some(&order()));
+    run.stand.processors.iter_mut().for_each(Process::resume);
+    assert_eq!(answer.expect("it answers").status, 202, "nobody has decided it");
+    let mut http = run.stand.servers[client.server()].http();
+    let found = wait_for("the trace of what was decided later", PATIENCE, || {
+        let answer = http.get(&format!("/api/v1/public/trace/{id}")).ok()?;
+        let spans = if answer.status == 200 { spans(&answer.json()) } else { Vec::new() };
+        let has = |name: &str| spans.iter().any(|span| span.name == name);
+        ["append", "project orders"].into_iter().all(has).then_some(spans)
+    });
+    let named = |name: &str| found.iter().find(|span| span.name == name).expect(name);
+    assert!(named("process").from + CLOCKS >= named("answer").until, "{found:#?}");
+    run.note(format!("{} spans of an order that was answered 202", found.len()));
 }
 
 /// Sends one order as a page would, and follows it through every process.
@@ -139,25 +166,9 @@ fn nothing_is_unexplained(run: &mut Run<'_>, spans: &[Span]) {
     run.note(format!("longest gap {gap} µs; outside of the server {:.1} ms", millis(around)));
 }
 
-/// Something that takes connections and says nothing.
-struct Hole(u16);
-
-impl Hole {
-    fn start() -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
-        let port = listener.local_addr().expect("it is bound").port();
-        // It ends with the program.
-        std::thread::spawn(move || {
-            let mut kept = Vec::new();
-            listener.incoming().for_each(|stream| kept.push(stream));
-        });
-        Self(port)
-    }
-}
-
 /// Starts every process again, with a collector or without.
 fn with_collector(run: &mut Run<'_>, collector: Option<&Hole>) {
-    let url = collector.map(|hole| format!("http://127.0.0.1:{}", hole.0));
+    let url = collector.map(|hole| format!("http://127.0.0.1:{}", hole.port));
     for process in run.stand.servers.iter_mut().chain(&mut run.stand.processors) {
         for (name, value) in [
             ("OTEL_EXPORTER_OTLP_ENDPOINT", url.as_deref()),

@@ -50,6 +50,19 @@ impl Copy {
         self.buffer.put_i32(-1);
     }
 
+    /// Puts a value, or that there is none.
+    pub(super) fn or_null<T>(&mut self, value: Option<T>, put: impl FnOnce(&mut Self, T)) {
+        match value {
+            Some(value) => put(self, value),
+            None => self.null(),
+        }
+    }
+
+    pub(super) fn bool(&mut self, value: bool) {
+        self.buffer.put_i32(1);
+        self.buffer.put_u8(value.into());
+    }
+
     pub(super) fn uuid(&mut self, id: CommandId) {
         self.buffer.put_i32(16);
         self.buffer.put_u128(id.get());

@@ -16,6 +16,7 @@ use crate::{Connection, Numeric, StoreError, Timestamp};
 #[derive(Debug)]
 pub(super) struct Statements {
     postings: Statement,
+    balances_changed: Statement,
     balances: Statement,
     accounts: Statement,
     flags: Statement,
@@ -33,6 +34,7 @@ impl Statements {
         let with = |text: &str, ending: &str| format!("{text}{ending}");
         Ok(Self {
             postings: on.prepare(sql::POSTINGS).await?,
+            balances_changed: on.prepare(sql::BALANCES_CHANGED).await?,
             balances: on.prepare(sql::BALANCES).await?,
             accounts: on.prepare(sql::ACCOUNTS).await?,
             flags: on.prepare(sql::FLAGS).await?,
@@ -196,12 +198,12 @@ async fn balances(
     let account_sequences = checked(&rows, |(balance, _)| balance.account_sequence)?;
     let sequences = checked(&rows, |(_, at)| at.sequence.get())?;
     let times = column(&rows, |(_, at)| Timestamp(at.time));
-    write
-        .execute(
-            &statements.balances,
-            &[&accounts, &assets, &available, &held, &account_sequences, &sequences, &times],
-        )
-        .await?;
+    let all: [&(dyn tokio_postgres::types::ToSql + Sync); 7] =
+        [&accounts, &assets, &available, &held, &account_sequences, &sequences, &times];
+    let changed = write.execute(&statements.balances_changed, &all).await?;
+    if usize::try_from(changed).unwrap_or(usize::MAX) < rows.len() {
+        write.execute(&statements.balances, &all).await?;
+    }
     Ok(())
 }
 

@@ -81,6 +81,8 @@ pub(super) enum Rare<'a> {
 /// Everything that a run of batches changes in one part; what other parts write is empty.
 #[derive(Debug, Default)]
 pub(super) struct Rows<'a> {
+    /// The first of the journal's rows.
+    pub(super) first: Sequence,
     pub(super) rare: Vec<Rare<'a>>,
     pub(super) accounts: BTreeMap<AccountId, At>,
     /// Credited ones by id: one that comes twice is one row, the later.
@@ -103,8 +105,9 @@ pub(super) struct Rows<'a> {
 impl<'a> Rows<'a> {
     /// Collects what the batches change in one part.
     pub(super) fn collect(part: Part, batches: impl IntoIterator<Item = &'a Applied>) -> Self {
-        let mut rows = Self::default();
+        let mut rows = Self { first: Sequence::new(u64::MAX), ..Self::default() };
         for applied in batches {
+            rows.first = rows.first.min(applied.batch.sequence);
             match part {
                 Part::Orders => rows.add_orders(applied),
                 Part::Money => rows.add_money(applied),

@@ -68,6 +68,12 @@ impl Session {
                 &[&name],
             )
             .await?;
+        // Each row is found by its key. A plan that was made while a table was small must not be one that reads all of it.
+        connection
+            .batch_execute(
+                "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off",
+            )
+            .await?;
         let advance = connection.prepare(sql::ADVANCE).await?;
         let statements = Statements::prepare(&connection, part).await?;
         let progress = Sequence::new(to_u64(sequence)?);

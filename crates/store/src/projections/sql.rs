@@ -17,34 +17,56 @@ pub(super) const POSTINGS: &str = "COPY postings (
     sequence, posting, command_index, kind, reference, market_id, trade_id, time, account_id, asset_id, amount
 ) FROM STDIN (FORMAT binary)";
 
-pub(super) const ORDERS: &str = "
-    INSERT INTO orders (
-        id, order_id, account_id, market_id, side, order_type, time_in_force, good_till, post_only, price_ticks,
+/// The columns of `orders`, in the order in which they are written.
+macro_rules! order_columns {
+    () => {
+        "id, order_id, account_id, market_id, side, order_type, time_in_force, good_till, post_only, price_ticks,
         quantity_lots, quote_amount, filled_lots, filled_notional, trigger_ticks, triggered, display_lots,
         self_trade_prevention, client_order_id, status, reason, created_at, created_in, updated_at, updated_in,
-        account_sequence)
-    SELECT * FROM unnest(
+        account_sequence"
+    };
+}
+
+/// An order that is placed takes the place of a refusal with its id: the id was free again after the window.
+pub(super) const ORDERS_BEFORE: &str = "DELETE FROM orders WHERE id = ANY($1)";
+
+pub(super) const ORDERS: &str =
+    concat!("COPY orders (", order_columns!(), ") FROM STDIN (FORMAT binary)");
+
+/// What may become of an order that stands there already.
+pub(super) const ORDERS_CHANGED: &str = "
+    UPDATE orders o SET
+        price_ticks = t.price, quantity_lots = t.quantity, filled_lots = t.filled, filled_notional = t.notional,
+        triggered = t.triggered, status = t.status, reason = t.reason, updated_at = t.time,
+        updated_in = t.sequence, account_sequence = t.account_sequence
+    FROM unnest(
+        $1::uuid[], $2::numeric[], $3::numeric[], $4::numeric[], $5::numeric[], $6::bool[], $7::text[],
+        $8::text[], $9::timestamptz[], $10::bigint[], $11::bigint[])
+        AS t (id, price, quantity, filled, notional, triggered, status, reason, time, sequence, account_sequence)
+    WHERE o.id = t.id";
+
+pub(super) const REFUSED_ORDERS: &str = concat!(
+    "INSERT INTO orders (",
+    order_columns!(),
+    ") SELECT * FROM unnest(
         $1::uuid[], $2::bigint[], $3::bigint[], $4::int[], $5::text[], $6::text[], $7::text[], $8::timestamptz[],
         $9::bool[], $10::numeric[], $11::numeric[], $12::numeric[], $13::numeric[], $14::numeric[], $15::numeric[],
         $16::bool[], $17::numeric[], $18::text[], $19::text[], $20::text[], $21::text[], $22::timestamptz[],
-        $23::bigint[], $24::timestamptz[], $25::bigint[], $26::bigint[])";
-
-/// An order that is placed takes the place of a refusal with its id: the id was free again after the window.
-pub(super) const ORDERS_LAST: &str = "
-    ON CONFLICT (id) DO UPDATE SET
-        order_id = excluded.order_id, account_id = excluded.account_id, market_id = excluded.market_id,
-        side = excluded.side, order_type = excluded.order_type, time_in_force = excluded.time_in_force,
-        good_till = excluded.good_till, post_only = excluded.post_only, price_ticks = excluded.price_ticks,
-        quantity_lots = excluded.quantity_lots, quote_amount = excluded.quote_amount,
-        filled_lots = excluded.filled_lots, filled_notional = excluded.filled_notional,
-        trigger_ticks = excluded.trigger_ticks, triggered = excluded.triggered,
-        display_lots = excluded.display_lots, self_trade_prevention = excluded.self_trade_prevention,
-        client_order_id = excluded.client_order_id, status = excluded.status, reason = excluded.reason,
-        created_at = excluded.created_at, created_in = excluded.created_in, updated_at = excluded.updated_at,
-        updated_in = excluded.updated_in, account_sequence = excluded.account_sequence";
+        $23::bigint[], $24::timestamptz[], $25::bigint[], $26::bigint[])"
+);
 
 /// A refusal never takes the place of a row that is there.
 pub(super) const FIRST: &str = " ON CONFLICT (id) DO NOTHING";
+
+/// Nearly every balance stands there already: then it is changed without being asked for twice.
+pub(super) const BALANCES_CHANGED: &str = "
+    UPDATE balances b SET
+        available = t.available, held = t.held, account_sequence = t.account_sequence, updated_in = t.sequence,
+        updated_at = t.time
+    FROM unnest(
+        $1::bigint[], $2::int[], $3::numeric[], $4::numeric[], $5::bigint[], $6::bigint[], $7::timestamptz[])
+        AS t (account, asset, available, held, account_sequence, sequence, time)
+    WHERE (b.account_id, b.asset_id) = (t.account, t.asset)";
 
 pub(super) const BALANCES: &str = "
     INSERT INTO balances (account_id, asset_id, available, held, account_sequence, updated_in, updated_at)
