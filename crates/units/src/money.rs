@@ -9,6 +9,9 @@ use crate::PPM;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Amount(u128);
 
+/// The lower 64 of 128 bits. Masked by it, a factor is seen to fit by the compiler, too.
+const LOW_HALF: u128 = (1 << 64) - 1;
+
 /// A change of a balance, in whole ledger units: what a posting carries.
 pub type SignedAmount = i128;
 
@@ -64,6 +67,10 @@ impl Amount {
     #[must_use]
     #[inline]
     pub const fn checked_mul(self, factor: u128) -> Option<Self> {
+        // Most factors fit 64 bits, and their product 128: one machine multiplication instead of three with their checks.
+        if (self.0 | factor) >> 64_u32 == 0 {
+            return Some(Self((self.0 & LOW_HALF).wrapping_mul(factor & LOW_HALF)));
+        }
         match self.0.checked_mul(factor) {
             Some(units) => Some(Self(units)),
             None => None,
@@ -209,8 +216,8 @@ impl RatePpm {
     #[must_use]
     #[inline]
     pub fn of_rounded_up(self, amount: Amount) -> Amount {
-        let product =
-            amount.get().checked_mul(u128::from(self.0)).expect("amounts × rates fit 128 bits");
+        let product = amount.checked_mul(u128::from(self.0));
+        let product = product.expect("amounts × rates fit 128 bits").get();
         // Most products fit 64 bits, where a division takes a fraction of the time.
         Amount(match u64::try_from(product) {
             Ok(product) => u128::from(product.div_ceil(u64::from(PPM))),

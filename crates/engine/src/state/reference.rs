@@ -29,8 +29,15 @@ pub(crate) struct Reference {
 impl Reference {
     /// The volume-weighted price of the window's trades, rounded down to whole ticks; `None` without trades.
     pub(crate) fn vwap(&self) -> Option<PriceTicks> {
-        let ticks = self.tick_lots.checked_div(self.lots)?;
-        PriceTicks::new(u64::try_from(ticks).expect("a mean price is no higher than the highest"))
+        // Most sums fit 64 bits, where a division takes a fraction of the time.
+        let ticks = match (u64::try_from(self.tick_lots), u64::try_from(self.lots)) {
+            (Ok(tick_lots), Ok(lots)) => tick_lots.checked_div(lots)?,
+            _ => {
+                let ticks = self.tick_lots.checked_div(self.lots)?;
+                u64::try_from(ticks).expect("a mean price is no higher than the highest")
+            }
+        };
+        PriceTicks::new(ticks)
     }
 
     /// The window's price, else the last trade's, else the configured one.
