@@ -6,11 +6,23 @@ use units::PriceTicks;
 
 use crate::side::Side;
 
+/// How many prices each have a place of their own in [`Ladder::near`]: those near the touch, which most orders come for.
+const NEAR: usize = 256;
+
 /// The levels of one side by price, with the best one at hand.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Ladder {
     levels: BTreeMap<PriceTicks, u32>,
     best: Option<(PriceTicks, u32)>,
+    /// Levels by their price modulo the length, of those that share a place the one that came last: a part of `levels`,
+    /// found without a walk down the tree.
+    near: Box<[Option<(PriceTicks, u32)>; NEAR]>,
+}
+
+impl Default for Ladder {
+    fn default() -> Self {
+        Self { levels: BTreeMap::new(), best: None, near: Box::new([None; NEAR]) }
+    }
 }
 
 impl Ladder {
@@ -21,8 +33,8 @@ impl Ladder {
 
     #[inline]
     pub(crate) fn get(&self, price: PriceTicks) -> Option<u32> {
-        match self.best {
-            Some((best, level)) if best == price => Some(level),
+        match self.near.get(near(price)) {
+            Some(&Some((known, level))) if known == price => Some(level),
             _ => self.levels.get(&price).copied(),
         }
     }
@@ -30,6 +42,7 @@ impl Ladder {
     #[inline]
     pub(crate) fn insert(&mut self, side: Side, price: PriceTicks, level: u32) {
         self.levels.insert(price, level);
+        *self.near_mut(price) = Some((price, level));
         let better = |best| match side {
             Side::Buy => price > best,
             Side::Sell => price < best,
@@ -42,6 +55,8 @@ impl Ladder {
     #[inline]
     pub(crate) fn remove(&mut self, side: Side, price: PriceTicks) {
         self.levels.remove(&price);
+        let near = self.near_mut(price);
+        *near = near.filter(|&(known, _)| known != price);
         if self.best.is_some_and(|(best, _)| best == price) {
             let next = match side {
                 Side::Buy => self.levels.last_key_value(),
@@ -60,4 +75,16 @@ impl Ladder {
             Side::Sell => levels.next(),
         })
     }
+
+    #[inline]
+    fn near_mut(&mut self, price: PriceTicks) -> &mut Option<(PriceTicks, u32)> {
+        self.near.get_mut(near(price)).expect("places are counted modulo their number")
+    }
+}
+
+/// The place of a price among the near ones.
+#[inline]
+fn near(price: PriceTicks) -> usize {
+    let [place, ..] = price.get().to_le_bytes();
+    usize::from(place)
 }
