@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use units::{CommandId, Sequence, Time, mix_wide};
 
+use super::order::to_usize;
 use super::places::Places;
 
 /// One remembered command. The id is kept in halves, so that an entry takes 40 bytes.
@@ -34,13 +35,22 @@ impl Known {
 /// The window: a queue in the order of outcomes, and a table of positions in it. Evicted by time alone.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Window {
-    queue: VecDeque<Known>,
+    /// The queue in chunks of [`CHUNK`], the last of which is being filled: however long it is, nothing is moved when it
+    /// grows.
+    chunks: VecDeque<Vec<Known>>,
+    /// How many at the front are forgotten: less than a chunk.
+    forgotten: u32,
+    length: u32,
     table: Places,
     /// The position of the queue's front, counted from the first entry ever, wrapping at 2^32: far more than the
     /// window holds.
     first: u32,
     salt: u64,
 }
+
+/// Entries of a chunk, as a power of two: 160 KiB.
+const CHUNK_BITS: u32 = 12;
+const CHUNK: u32 = 1 << CHUNK_BITS;
 
 impl Window {
     pub(crate) fn new(salt: u64) -> Self {
@@ -61,32 +71,49 @@ impl Window {
 
     #[inline]
     pub(crate) fn push(&mut self, known: Known) {
-        let length = u32::try_from(self.queue.len()).expect("the window fits 32 bits");
-        self.table.insert(self.hash(known.id()), self.first.wrapping_add(length));
-        self.queue.push_back(known);
+        self.table.insert(self.hash(known.id()), self.first.wrapping_add(self.length));
+        self.length = self.length.checked_add(1).expect("the window fits 32 bits");
+        match self.chunks.back_mut() {
+            Some(last) if last.len() < to_usize(CHUNK) => last.push(known),
+            _ => self.push_chunk(known),
+        }
+    }
+
+    #[cold]
+    fn push_chunk(&mut self, known: Known) {
+        let mut chunk = Vec::with_capacity(to_usize(CHUNK));
+        chunk.push(known);
+        self.chunks.push_back(chunk);
     }
 
     /// Forgets what is older than `micros`.
     pub(crate) fn forget(&mut self, now: Time, micros: u64) {
-        while self.queue.front().is_some_and(|known| now.micros_since(known.time) > micros) {
-            let old = self.queue.pop_front().expect("the front was just seen");
+        while let Some(&old) = self.nth(0)
+            && now.micros_since(old.time) > micros
+        {
             self.table.remove(self.hash(old.id()), self.first);
             self.first = self.first.wrapping_add(1);
+            self.length = self.length.saturating_sub(1);
+            self.forgotten = self.forgotten.saturating_add(1);
+            if self.forgotten == CHUNK {
+                self.forgotten = 0;
+                self.chunks.pop_front();
+            }
         }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Known> {
-        self.queue.iter()
+        self.chunks.iter().flatten().skip(to_usize(self.forgotten))
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.queue.len()
+        to_usize(self.length)
     }
 
     /// The bytes that the window takes.
     pub(crate) fn bytes(&self) -> usize {
-        let queue = self.queue.capacity().saturating_mul(size_of::<Known>());
-        queue.saturating_add(self.table.bytes())
+        let chunk = to_usize(CHUNK).saturating_mul(size_of::<Known>());
+        self.chunks.len().saturating_mul(chunk).saturating_add(self.table.bytes())
     }
 
     #[inline]
@@ -95,8 +122,16 @@ impl Window {
         u32::try_from(half).expect("shifted to 32 bits")
     }
 
+    #[inline]
     fn at(&self, position: u32) -> &Known {
-        let at = super::order::to_usize(position.wrapping_sub(self.first));
-        self.queue.get(at).expect("the table names entries")
+        self.nth(position.wrapping_sub(self.first)).expect("the table names entries")
+    }
+
+    /// The entry that so many stand before.
+    #[inline]
+    fn nth(&self, before: u32) -> Option<&Known> {
+        let at = self.forgotten.checked_add(before)?;
+        let chunk = self.chunks.get(to_usize(at >> CHUNK_BITS))?;
+        chunk.get(to_usize(at & CHUNK.wrapping_sub(1)))
     }
 }
