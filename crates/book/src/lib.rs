@@ -90,10 +90,8 @@ impl Book {
             self.nodes.resize(index.saturating_add(1), Node::VACANT);
         }
         let level = self.level_at(side, price);
-        let node = self.node_mut(key);
-        assert!(node.level == NONE, "a key stands in the book once");
-        *node = Node { visible: visible.get(), level, owner, previous: NONE, next: NONE };
-        self.append(level, key)
+        assert!(self.node(key).level == NONE, "a key stands in the book once");
+        self.append(key, visible, level, owner)
     }
 
     /// Takes an order out and returns its level after it (with no orders left, the level is gone).
@@ -103,16 +101,20 @@ impl Book {
     /// When the key does not stand in the book.
     #[inline]
     pub fn remove(&mut self, key: Key) -> LevelView {
-        let node = *self.node(key);
-        assert!(node.level != NONE, "only what stands in the book is removed");
-        self.unlink(key, node);
-        *self.node_mut(key) = Node::VACANT;
-        let view = self.level(node.level).view();
+        self.take(key).expect("only what stands in the book is removed")
+    }
+
+    /// Takes an order out as [`Book::remove`] does; `None` where the key does not stand in the book.
+    #[inline]
+    pub fn take(&mut self, key: Key) -> Option<LevelView> {
+        let place = self.nodes.get_mut(to_usize(key)).filter(|node| node.level != NONE)?;
+        let node = core::mem::replace(place, Node::VACANT);
+        let view = self.unlink(key, node);
         if view.orders == 0 {
             self.ladder_mut(view.side).remove(view.side, view.price);
             self.free_levels.push(node.level);
         }
-        view
+        Some(view)
     }
 
     /// Takes `by` off an order's visible quantity, keeping its place, and returns its level after it.
@@ -143,9 +145,7 @@ impl Book {
         assert!(!visible.is_zero(), "an order in the book shows something");
         let node = *self.node(key);
         self.unlink(key, node);
-        let moved = Node { visible: visible.get(), previous: NONE, next: NONE, ..node };
-        *self.node_mut(key) = moved;
-        self.append(node.level, key)
+        self.append(key, visible, node.level, node.owner)
     }
 
     /// Returns the best price of a side.
@@ -256,25 +256,26 @@ impl Book {
     }
 
     #[inline]
-    fn append(&mut self, level: u32, key: Key) -> LevelView {
-        let visible = self.node(key).visible;
+    fn append(&mut self, key: Key, visible: QuantityLots, level: u32, owner: u32) -> LevelView {
         let at = self.level_mut(level);
-        let tail = core::mem::replace(&mut at.tail, key);
+        let previous = core::mem::replace(&mut at.tail, key);
         at.orders = at.orders.checked_add(1).expect("a level's orders fit 32 bits");
-        at.quantity = at.quantity.checked_add(visible).expect("a level's quantity fits 64 bits");
-        if tail == NONE {
+        let quantity = at.quantity.checked_add(visible.get());
+        at.quantity = quantity.expect("a level's quantity fits 64 bits");
+        if previous == NONE {
             at.head = key;
         }
         let view = at.view();
-        if tail != NONE {
-            self.node_mut(tail).next = key;
-            self.node_mut(key).previous = tail;
+        if previous != NONE {
+            self.node_mut(previous).next = key;
         }
+        let visible = visible.get();
+        *self.node_mut(key) = Node { visible, level, owner, previous, next: NONE };
         view
     }
 
     #[inline]
-    fn unlink(&mut self, key: Key, node: Node) {
+    fn unlink(&mut self, key: Key, node: Node) -> LevelView {
         if node.previous != NONE {
             self.node_mut(node.previous).next = node.next;
         }
@@ -290,6 +291,7 @@ impl Book {
         }
         level.orders = level.orders.checked_sub(1).expect("a level counts its orders");
         level.quantity = level.quantity.checked_sub(node.visible).expect("a level sums its orders");
+        level.view()
     }
 
     #[inline]

@@ -1,5 +1,6 @@
 //! Assets, markets and limits: state like everything else, changed by journalled commands only.
 
+use book::Side;
 use units::{Amount, AssetId, PriceTicks, QuantityLots, RatePpm};
 
 /// An asset.
@@ -57,6 +58,15 @@ pub struct MarketConfig {
 }
 
 impl MarketConfig {
+    /// Returns the asset that a side pays with.
+    #[inline]
+    pub(crate) fn pays(&self, side: Side) -> AssetId {
+        match side {
+            Side::Buy => self.quote,
+            Side::Sell => self.base,
+        }
+    }
+
     /// Returns `price × quantity` in ledger units of the quote asset; `None` where it exceeds
     /// [`Amount::COMMAND_MAX`].
     #[must_use]

@@ -3,6 +3,7 @@
 mod money;
 mod orders;
 mod settle;
+mod trading;
 
 use ledger::AccountIndex;
 use units::{AccountId, AssetId, CommandId, OrderId, TradeId};
@@ -177,7 +178,7 @@ impl<O: Observer> Evolver<'_, O> {
 
     /// Tells of an account's balance after a change of it.
     fn tell_balance(&mut self, account: AccountIndex, asset: AssetId) {
-        let sequence = self.state.ledger.count_change(account);
+        let sequence = self.state.ledger.count_changes(account, 1);
         if !O::FOLLOWS {
             return;
         }

@@ -26,7 +26,7 @@ use crate::command::{AuditHead, ClientOrderId};
 use crate::config::{AssetConfig, Limits, Settings};
 use crate::observe::{OrderView, WithdrawalState, WithdrawalView};
 
-pub(crate) use accounts::AccountInfo;
+pub(crate) use accounts::{AccountInfo, info_mut};
 pub(crate) use client_ids::{ClientEntry, ClientIds};
 pub(crate) use ids::OrderIds;
 pub(crate) use market::Market;
@@ -315,17 +315,21 @@ impl State {
 
     #[inline]
     pub(crate) fn id_of(&self, market: MarketId, slot: u32) -> CommandId {
-        self.market_of(market).orders.get(slot).id
+        id_of(&self.markets, market, slot)
     }
 
     /// Makes an open order findable by its id.
     #[inline]
     pub(crate) fn insert_order_id(&mut self, id: CommandId, at: (MarketId, u32)) {
         let Self { order_ids, markets, .. } = self;
-        order_ids.insert(id, at, |market, slot| {
-            let market = markets.get(usize::from(market.get()));
-            market.expect("an open order is in a market that is defined").orders.get(slot).id
-        });
+        order_ids.insert(id, at, |market, slot| id_of(markets, market, slot));
+    }
+
+    /// Finds an open order that is about to be removed; from here on it is not found any more.
+    #[inline]
+    pub(crate) fn take_order_id(&mut self, id: CommandId) -> Option<(MarketId, u32)> {
+        let Self { order_ids, markets, .. } = self;
+        order_ids.take(id, |market, slot| id_of(markets, market, slot))
     }
 
     pub(crate) fn view<'a>(&self, market: &Market, order: &'a Order) -> OrderView<'a> {
@@ -342,4 +346,10 @@ impl State {
             account_sequence: 0,
         }
     }
+}
+
+#[inline]
+fn id_of(markets: &[Market], market: MarketId, slot: u32) -> CommandId {
+    let market = markets.get(usize::from(market.get()));
+    market.expect("an open order is in a market that is defined").orders.get(slot).id
 }

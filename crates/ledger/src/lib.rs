@@ -1,8 +1,8 @@
 //! Accounts, holds and balanced transfers.
 //!
 //! Invariants: every asset sums to zero over all accounts, the outside world included; `available` and `held` are
-//! never negative; a transfer takes from one account exactly what it gives to others, so that there is no way to
-//! write an unbalanced one.
+//! never negative; a transfer, or a leg of a trade, takes from one account exactly what it gives to others, so that
+//! there is no way to write an unbalanced one.
 #![cfg_attr(
     not(test),
     deny(
@@ -39,13 +39,32 @@ impl AccountIndex {
     }
 }
 
-/// Which part of a balance pays.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Source {
-    /// What is free.
-    Available,
-    /// What is held.
-    Held,
+/// One asset's way in a trade: who gives what of it to whom, and what of it is the fee.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leg {
+    /// What is given.
+    pub asset: AssetId,
+    /// Who gives it, out of what is held.
+    pub payer: AccountIndex,
+    /// Who gets it, the fee aside.
+    pub payee: AccountIndex,
+    /// How much is given.
+    pub amount: Amount,
+    /// What of it is the fee.
+    pub fee: Amount,
+}
+
+impl Leg {
+    /// Returns what the payee gets.
+    ///
+    /// # Panics
+    ///
+    /// When the fee is more than the amount.
+    #[must_use]
+    #[inline]
+    pub fn net(&self) -> Amount {
+        self.amount.checked_sub(self.fee).expect("a fee is part of what is received")
+    }
 }
 
 /// All accounts of the exchange.
@@ -156,12 +175,13 @@ impl Ledger {
         self.account(account).sequence
     }
 
-    /// Counts one change of an account and returns the counter after it.
+    /// Counts changes of an account and returns the counter after the first of them.
     #[inline]
-    pub fn count_change(&mut self, account: AccountIndex) -> u64 {
+    pub fn count_changes(&mut self, account: AccountIndex, changes: u64) -> u64 {
         let account = self.account_mut(account);
-        account.sequence = account.sequence.checked_add(1).expect("changes fit 64 bits");
-        account.sequence
+        let first = account.sequence.saturating_add(1);
+        account.sequence = account.sequence.checked_add(changes).expect("changes fit 64 bits");
+        first
     }
 
     /// Sets an account's counter, as a snapshot has it.
@@ -233,15 +253,15 @@ impl Ledger {
         account: AccountIndex,
         asset: AssetId,
         amount: Amount,
-    ) -> Result<Balance, HoldRejected> {
+    ) -> Result<(), HoldRejected> {
         if amount.is_zero() {
-            return Ok(self.balance(account, asset));
+            return Ok(());
         }
         let Some(balance) = self.find_balance_mut(account, asset) else {
-            return place_hold(Balance::default(), amount);
+            return place_hold(Balance::default(), amount).map(drop);
         };
         *balance = place_hold(*balance, amount)?;
-        Ok(*balance)
+        Ok(())
     }
 
     /// Moves `amount` of an account from held back to available.
@@ -250,44 +270,50 @@ impl Ledger {
     ///
     /// When it exceeds what is held.
     #[inline]
-    pub fn release_hold(
-        &mut self,
-        account: AccountIndex,
-        asset: AssetId,
-        amount: Amount,
-    ) -> Balance {
+    pub fn release_hold(&mut self, account: AccountIndex, asset: AssetId, amount: Amount) {
         if amount.is_zero() {
-            return self.balance(account, asset);
+            return;
         }
         let balance = self.find_balance_mut(account, asset).expect("what is held is of a balance");
         *balance = release_hold(*balance, amount);
-        *balance
     }
 
-    /// Takes from one account what it gives to the payees' available balances; zero amounts are passed over.
+    /// Moves `amount` of what is available from one account to another; nothing happens where it is zero.
     ///
     /// # Panics
     ///
-    /// When the payer has not got it: who calls has made sure of that by a hold or a check.
+    /// When the payer has not got it: who calls has made sure of that by a check.
     #[inline]
     pub fn transfer(
         &mut self,
         asset: AssetId,
         payer: AccountIndex,
-        source: Source,
-        payees: &[(AccountIndex, Amount)],
+        payee: AccountIndex,
+        amount: Amount,
     ) {
-        let total = sum(payees);
-        if total.is_zero() {
+        if amount.is_zero() {
             return;
         }
-        let from = self.balance_mut(payer, asset);
-        let part = match source {
-            Source::Available => &mut from.available,
-            Source::Held => &mut from.held,
-        };
-        *part = part.checked_sub(total).expect("the payer has what the transfer takes");
-        self.credit(asset, payees);
+        let available = &mut self.balance_mut(payer, asset).available;
+        let left = available.checked_sub(amount);
+        *available = left.expect("the payer has what the transfer takes");
+        self.credit(asset, payee, amount);
+    }
+
+    /// Moves what a leg says from what the payer holds to the payee and, the fee of it, to `fees`.
+    ///
+    /// # Panics
+    ///
+    /// When the payer does not hold it: who calls has made sure of that when the order was accepted.
+    #[inline]
+    pub fn settle(&mut self, leg: &Leg, fees: AccountIndex) {
+        if leg.amount.is_zero() {
+            return;
+        }
+        let held = &mut self.balance_mut(leg.payer, leg.asset).held;
+        *held = held.checked_sub(leg.amount).expect("the payer holds what the leg takes");
+        self.credit(leg.asset, leg.payee, leg.net());
+        self.credit(leg.asset, fees, leg.fee);
     }
 
     /// Brings `amount` in from the outside world.
@@ -300,7 +326,7 @@ impl Ledger {
         assert!(self.has_room(asset, amount), "a deposit stays within the supply");
         let outside = self.outside_mut(asset);
         *outside = outside.checked_sub(amount.signed()).expect("supplies fit 127 bits");
-        self.credit(asset, &[(account, amount)]);
+        self.credit(asset, account, amount);
     }
 
     /// Takes `amount` of what is held out to the outside world.
@@ -344,11 +370,13 @@ impl Ledger {
     }
 
     #[inline]
-    fn credit(&mut self, asset: AssetId, payees: &[(AccountIndex, Amount)]) {
-        for &(payee, amount) in payees.iter().filter(|(_, amount)| !amount.is_zero()) {
-            let to = &mut self.balance_mut(payee, asset).available;
-            *to = to.checked_add(amount).expect("a balance stays within the supply");
+    fn credit(&mut self, asset: AssetId, payee: AccountIndex, amount: Amount) {
+        if amount.is_zero() {
+            return;
         }
+        let available = &mut self.balance_mut(payee, asset).available;
+        let sum = available.checked_add(amount);
+        *available = sum.expect("a balance stays within the supply");
     }
 
     #[inline]
@@ -393,13 +421,6 @@ fn insert_balance(balances: &mut Vec<(AssetId, Balance)>, asset: AssetId) -> usi
     let at = balances.partition_point(|(held, _)| *held < asset);
     balances.insert(at, (asset, Balance::default()));
     at
-}
-
-#[inline]
-fn sum(payees: &[(AccountIndex, Amount)]) -> Amount {
-    payees.iter().fold(Amount::ZERO, |sum, (_, amount)| {
-        sum.checked_add(*amount).expect("a transfer stays within the supply")
-    })
 }
 
 #[inline]

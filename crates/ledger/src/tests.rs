@@ -37,7 +37,8 @@ enum Step {
     Deposit(usize, u128),
     Hold(usize, u128),
     Release(usize, u128),
-    Transfer(usize, usize, u128, u128),
+    Transfer(usize, usize, u128),
+    Settle(usize, usize, u128, u128),
     Withdraw(usize, u128),
 }
 
@@ -48,8 +49,9 @@ fn step() -> impl Strategy<Value = Step> {
         (who.clone(), much.clone()).prop_map(|(a, m)| Step::Deposit(a, m)),
         (who.clone(), much.clone()).prop_map(|(a, m)| Step::Hold(a, m)),
         (who.clone(), much.clone()).prop_map(|(a, m)| Step::Release(a, m)),
+        (who.clone(), who.clone(), much.clone()).prop_map(|(a, b, m)| Step::Transfer(a, b, m)),
         (who.clone(), who.clone(), much.clone(), much.clone())
-            .prop_map(|(a, b, m, n)| Step::Transfer(a, b, m, n)),
+            .prop_map(|(a, b, m, n)| Step::Settle(a, b, m, n)),
         (who, much).prop_map(|(a, m)| Step::Withdraw(a, m)),
     ]
 }
@@ -77,14 +79,16 @@ proptest! {
                     let held = ledger.balance(accounts[a], USD).held.get();
                     ledger.release_hold(accounts[a], USD, amount(m.min(held)));
                 }
-                Step::Transfer(a, b, m, n) => {
+                Step::Transfer(a, b, m) => {
                     let available = ledger.balance(accounts[a], USD).available.get();
-                    let first = m.min(available);
-                    let payees = [
-                        (accounts[b], amount(first)),
-                        (accounts[(b + 1) % 4], amount(n.min(available - first))),
-                    ];
-                    ledger.transfer(USD, accounts[a], Source::Available, &payees);
+                    ledger.transfer(USD, accounts[a], accounts[b], amount(m.min(available)));
+                }
+                Step::Settle(a, b, m, n) => {
+                    let amount = amount(m.min(ledger.balance(accounts[a], USD).held.get()));
+                    let fee = Amount::new(n.min(amount.get()));
+                    let (payer, payee) = (accounts[a], accounts[b]);
+                    let leg = Leg { asset: USD, payer, payee, amount, fee };
+                    ledger.settle(&leg, accounts[(b + 1) % 4]);
                 }
                 Step::Withdraw(a, m) => {
                     let out = m.min(ledger.balance(accounts[a], USD).held.get());

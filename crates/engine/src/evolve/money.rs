@@ -1,6 +1,6 @@
 //! Accounts, deposits, transfers, withdrawals.
 
-use ledger::{AccountIndex, Source};
+use ledger::AccountIndex;
 use units::{AccountId, Amount, AssetId, CommandId};
 
 use super::Evolver;
@@ -32,8 +32,7 @@ impl<O: Observer> Evolver<'_, O> {
             }
             Action::Transfer { from, to, asset, amount } => {
                 let (payer, payee) = (self.account(*from), self.account(*to));
-                let ledger = &mut self.state.ledger;
-                ledger.transfer(*asset, payer, Source::Available, &[(payee, *amount)]);
+                self.state.ledger.transfer(*asset, payer, payee, *amount);
                 self.tell_entry(TransferKind::Transfer, *from, payee, *asset, *amount);
                 self.tell_balance(payer, *asset);
                 self.tell_balance(payee, *asset);
@@ -100,7 +99,7 @@ impl<O: Observer> Evolver<'_, O> {
     }
 
     fn tell_withdrawal(&mut self, id: CommandId, withdrawal: Withdrawal) {
-        let account_sequence = self.state.ledger.count_change(withdrawal.account);
+        let account_sequence = self.state.ledger.count_changes(withdrawal.account, 1);
         self.observer.withdrawal(&WithdrawalView {
             id,
             account: self.state.ledger.id(withdrawal.account),

@@ -1,99 +1,47 @@
 //! Orders come, stand, change and go.
 
-use book::{LevelView, Side};
-use units::{Amount, AssetId, CommandId, MarketId, PriceTicks, QuantityLots};
+use units::{Amount, CommandId, MarketId, PriceTicks, QuantityLots};
 
 use super::Evolver;
 use super::settle::TakerOrder;
+use super::trading::Trading;
 use crate::command::{Action, CancelReason, Command, NewOrder, TimeInForce};
 use crate::event::{Ending, PlacedOrder};
-use crate::observe::{LevelChange, Observer, OrderStatus};
-use crate::state::{ClientEntry, Extra, Order};
+use crate::observe::{Observer, OrderStatus};
+use crate::state::{ClientEntry, Extra, Market, Order, info_mut};
 
 impl<O: Observer> Evolver<'_, O> {
     pub(super) fn order_placed(&mut self, command: &Command, placed: &PlacedOrder) {
         let Action::PlaceOrder(new) = &command.action else {
             panic!("only a new order is placed");
         };
-        let mut order = self.new_order(command, new, placed);
-        let (id, account, pays) = (new.market, order.account, self.pays(new.market, new.side));
-        if let Some((_, expires_at)) = self.state.remembered.remove(&command.id) {
-            self.state.remembered_expiries.remove(&(expires_at, command.id));
+        let state = &mut *self.state;
+        state.arrivals = state.arrivals.checked_add(1).expect("arrivals fit 64 bits");
+        let arrival = state.arrivals;
+        if let Some((_, expires_at)) = state.remembered.remove(&command.id) {
+            state.remembered_expiries.remove(&(expires_at, command.id));
         }
-        if let Some(client_order_id) = new.client_order_id.clone() {
-            self.state.client_ids.insert(ClientEntry {
+        if let Some(client_order_id) = &new.client_order_id {
+            state.client_ids.insert(ClientEntry {
                 account: new.account,
-                client_order_id,
+                client_order_id: client_order_id.clone(),
                 order: command.id,
                 body_hash: command.body_hash,
             });
         }
-        let market = self.state.market_mut(id);
-        assert_eq!(placed.order_id, market.last_order_id.next(), "order ids have no gaps");
-        market.last_order_id = placed.order_id;
-        self.hold(account, pays, placed.hold);
-
-        let traded = self.take_steps(id, taker(&order), &placed.steps);
-        order.filled = traded.filled;
-        order.filled_notional = traded.notional;
-        let held = placed.hold.checked_sub(traded.spent).expect("fills are paid from the hold");
-        let traded_any = !traded.filled.is_zero();
-        let (client, side) = (order.client_order_id.clone(), order.side);
-        match placed.ending {
-            Ending::Rests | Ending::Waits => {
-                let status = order.status();
-                let needed = order.hold(&self.state.market_of(id).config);
-                self.release_surplus(account, pays, held, needed);
-                let slot = self.insert(id, order);
-                self.tell_open_order(id, slot, status);
-            }
-            Ending::Filled | Ending::Cancelled(_) => {
-                self.release_surplus(account, pays, held, Amount::ZERO);
-                if let Some(client_order_id) = client {
-                    let now = self.state.time;
-                    self.state.client_ids.close(new.account, client_order_id, now);
-                }
-                let (status, reason) = closed(placed.ending);
-                self.tell_order(id, &order, status, reason);
-            }
-        }
-        if !placed.hold.is_zero() {
-            self.tell_balance(account, pays);
-        }
-        if traded_any {
-            let receives = self.pays(id, side.opposite());
-            self.tell_balance(account, receives);
+        if let Some(slot) = self.trading(new.market).place(command.id, new, placed, arrival) {
+            self.state.insert_order_id(command.id, (new.market, slot));
         }
     }
 
     pub(super) fn cancel_order(&mut self, market: MarketId, id: CommandId, reason: CancelReason) {
-        let slot = self.slot_of(market, id);
-        self.close(market, slot, reason);
+        let at = self.state.take_order_id(id);
+        self.trading(market).close(named(market, at), reason);
     }
 
     pub(super) fn reduce_order(&mut self, market: MarketId, id: CommandId, quantity: QuantityLots) {
         let slot = self.slot_of(market, id);
-        let found = self.state.market_mut(market);
-        let order = found.orders.get_mut(slot);
-        let before = order.hold(&found.config);
-        assert!(order.filled < quantity && quantity < order.quantity, "a reduction leaves a rest");
-        order.quantity = quantity;
-        let after = order.hold(&found.config);
-        let (account, side, remaining, waits) =
-            (order.account, order.side, order.remaining(), order.waits());
-        if !waits {
-            let visible = found.book.visible(slot);
-            // An iceberg gives up what is hidden first.
-            if let Some(over) = visible.checked_sub(remaining).filter(|over| !over.is_zero()) {
-                let level = found.book.reduce(slot, over);
-                self.tell_level(market, level);
-            }
-        }
-        let pays = self.pays(market, side);
-        self.release_surplus(account, pays, before, after);
-        let status = self.state.market_of(market).orders.get(slot).status();
-        self.tell_open_order(market, slot, status);
-        self.tell_balance(account, pays);
+        self.trading(market).reduce(slot, quantity);
     }
 
     pub(super) fn replace_order(
@@ -104,252 +52,257 @@ impl<O: Observer> Evolver<'_, O> {
         placed: &PlacedOrder,
     ) {
         let slot = self.slot_of(market, id);
-        let found = self.state.market_mut(market);
-        let order = found.orders.get_mut(slot);
-        let (account, side) = (order.account, order.side);
-        let before = order.hold(&found.config);
-        order.quantity = quantity;
-        order.price = placed.limit.expect("an open order has a limit");
-        if !order.waits() {
-            let level = found.book.remove(slot);
-            self.tell_level(market, level);
-        }
-        let pays = self.pays(market, side);
-        match placed.hold.checked_sub(before) {
-            Some(more) => self.hold(account, pays, more),
-            None => self.release_surplus(account, pays, before, placed.hold),
-        }
         self.reference = id;
-        self.go_on(market, slot, placed);
+        self.trading(market).replace(slot, quantity, placed);
     }
 
     pub(super) fn trigger_stop(&mut self, market: MarketId, id: CommandId, placed: &PlacedOrder) {
         let slot = self.slot_of(market, id);
-        let found = self.state.market_mut(market);
-        found.remove_stop(slot);
-        let order = found.orders.get_mut(slot);
-        order.extra.as_mut().expect("a stop has a trigger").waits = false;
-        assert_eq!(
-            order.hold(&found.config),
-            placed.hold,
-            "a stop is held for when it is accepted"
-        );
         self.reference = id;
-        self.go_on(market, slot, placed);
+        self.trading(market).trigger(slot, placed);
     }
 
-    /// Takes an order that is open, but stands nowhere now, through its steps to its new place or its end.
-    fn go_on(&mut self, market: MarketId, slot: u32, placed: &PlacedOrder) {
-        let order = self.state.market_of(market).orders.get(slot);
-        let (taker, account) = (taker(order), order.account);
-        let traded = self.take_steps(market, taker, &placed.steps);
-        let found = self.state.market_mut(market);
-        let order = found.orders.get_mut(slot);
-        let filled = order.filled.checked_add(traded.filled);
-        order.filled = filled.expect("fills fit the order");
-        let notional = order.filled_notional.checked_add(traded.notional);
-        order.filled_notional = notional.expect("an order's notional fits");
-        let held = placed.hold.checked_sub(traded.spent).expect("fills are paid from the hold");
-        let pays = self.pays(market, taker.side);
-        match placed.ending {
-            Ending::Rests | Ending::Waits => {
-                let found = self.state.market_of(market);
-                let order = found.orders.get(slot);
-                let (needed, status) = (order.hold(&found.config), order.status());
-                self.release_surplus(account, pays, held, needed);
-                if placed.ending == Ending::Rests {
-                    self.stand(market, slot);
-                }
-                self.tell_open_order(market, slot, status);
-            }
-            Ending::Filled | Ending::Cancelled(_) => {
-                self.release_surplus(account, pays, held, Amount::ZERO);
-                let (status, reason) = closed(placed.ending);
-                self.remove(market, slot, status, reason);
-            }
-        }
-        self.tell_balance(account, pays);
-        if !traded.filled.is_zero() {
-            let receives = self.pays(market, taker.side.opposite());
-            self.tell_balance(account, receives);
-        }
+    fn slot_of(&self, market: MarketId, order: CommandId) -> u32 {
+        named(market, self.state.find_order(order).map(|(found, slot)| (found.id, slot)))
     }
+}
 
-    /// Ends an open order before it is filled, and releases its hold.
-    pub(super) fn close(&mut self, market: MarketId, slot: u32, reason: CancelReason) {
-        let found = self.state.market_of(market);
-        let order = found.orders.get(slot);
-        let (account, side, hold) = (order.account, order.side, order.hold(&found.config));
-        self.remove(market, slot, Order::closed_status(reason), Some(reason));
-        let pays = self.pays(market, side);
-        self.state.ledger.release_hold(account, pays, hold);
-        self.tell_balance(account, pays);
-    }
+/// The slot of an order that an event names, where it must be.
+fn named(market: MarketId, at: Option<(MarketId, u32)>) -> u32 {
+    let (found, slot) = at.expect("an event names an open order");
+    assert_eq!(found, market, "an order is in the market that the event names");
+    slot
+}
 
-    /// Takes an order out of every place that knows it, and tells how it ended.
-    pub(super) fn remove(
+impl<O: Observer> Trading<'_, O> {
+    /// Takes a new order through its steps to its place or its end; returns its slot where it stays open.
+    fn place(
         &mut self,
-        id: MarketId,
-        slot: u32,
-        status: OrderStatus,
-        reason: Option<CancelReason>,
-    ) {
-        let market = self.state.market_mut(id);
-        if market.book.contains(slot) {
-            let level = market.book.remove(slot);
-            self.tell_level(id, level);
-        } else if market.orders.get(slot).waits() {
-            market.remove_stop(slot);
-        }
-        self.state.unlink_own(id, slot);
-        let order = self.state.market_mut(id).orders.remove(slot);
-        self.state.order_ids.remove(order.id, (id, slot));
-        if let TimeInForce::Gtd(end) = order.extra().time_in_force {
-            self.state.expiries.remove(&(end, order.arrival));
-        }
-        if let Some(client_order_id) = order.client_order_id.clone() {
-            let (account, now) = (self.state.ledger.id(order.account), self.state.time);
-            self.state.client_ids.close(account, client_order_id, now);
-        }
-        self.tell_order(id, &order, status, reason);
-    }
+        id: CommandId,
+        new: &NewOrder,
+        placed: &PlacedOrder,
+        arrival: u64,
+    ) -> Option<u32> {
+        let order_id = placed.order_id;
+        assert_eq!(order_id, self.market.last_order_id.next(), "order ids have no gaps");
+        self.market.last_order_id = order_id;
+        let account = self.ledger.find(new.account).expect("an order's account is open");
+        let pays = self.market.config.pays(new.side);
+        self.hold(account, pays, placed.hold);
 
-    /// Makes a new order stand, in the book or among the waiting stops.
-    fn insert(&mut self, id: MarketId, order: Order) -> u32 {
-        let (order_id, arrival, waits) = (order.id, order.arrival, order.waits());
-        let time_in_force = order.extra().time_in_force;
-        let slot = self.state.market_mut(id).orders.insert(order);
-        if waits {
-            self.state.market_mut(id).insert_stop(slot);
-        } else {
-            self.stand(id, slot);
-        }
-        self.state.link_own(id, slot);
-        self.state.insert_order_id(order_id, (id, slot));
-        if let TimeInForce::Gtd(end) = time_in_force {
-            self.state.expiries.insert((end, arrival), (id, slot));
-        }
-        slot
-    }
-
-    /// Puts an order at the back of its price's queue.
-    fn stand(&mut self, id: MarketId, slot: u32) {
-        let market = self.state.market_mut(id);
-        let order = market.orders.get(slot);
-        let remaining = order.remaining();
-        let visible = order.extra().display.map_or(remaining, |display| display.min(remaining));
-        let (side, price, owner) = (order.side, order.price, order.account.get());
-        let level = market.book.insert(slot, side, price, visible, owner);
-        self.tell_level(id, level);
-    }
-
-    fn new_order(&mut self, command: &Command, new: &NewOrder, placed: &PlacedOrder) -> Order {
-        let state = &mut *self.state;
-        state.arrivals = state.arrivals.checked_add(1).expect("arrivals fit 64 bits");
-        let account = state.ledger.find(new.account).expect("an order's account is open");
-        let extra = Extra {
-            time_in_force: new.time_in_force,
-            display: new.display,
-            trigger: new.trigger,
-            waits: placed.ending == Ending::Waits,
-            quote_amount: new.quote_amount,
-        };
-        Order {
-            id: command.id,
-            filled_notional: Amount::ZERO,
-            order_id: placed.order_id,
+        let taker = TakerOrder { id, order_id, account, side: new.side };
+        let traded = self.take_steps(taker, &placed.steps);
+        let held = placed.hold.checked_sub(traded.spent).expect("fills are paid from the hold");
+        let (has_held, has_traded) = (!placed.hold.is_zero(), !traded.filled.is_zero());
+        let order = Order {
+            id,
+            filled_notional: traded.notional,
+            order_id,
             // A market order without a band never stands, so this price is never seen.
             price: placed.limit.unwrap_or(PriceTicks::MIN),
             quantity: new.quantity,
-            filled: QuantityLots::ZERO,
-            created_at: state.time,
-            created_in: state.sequence,
-            arrival: state.arrivals,
+            filled: traded.filled,
+            created_at: self.time,
+            created_in: self.sequence,
+            arrival,
             client_order_id: new.client_order_id.clone(),
-            extra: (extra != Extra::PLAIN).then(|| Box::new(extra)),
+            extra: Extra::of(new, placed.ending == Ending::Waits),
             account,
             own_place: 0,
             side: new.side,
             order_type: new.order_type,
             self_trade_prevention: new.self_trade_prevention,
             post_only: new.post_only,
+        };
+        let account_sequence = self.ledger.count_changes(account, 1);
+        let slot = match placed.ending {
+            Ending::Rests | Ending::Waits => {
+                let needed = order.hold(&self.market.config);
+                self.release_surplus(account, pays, held, needed);
+                let slot = self.insert(order);
+                self.tell_open_order(slot, account_sequence);
+                Some(slot)
+            }
+            Ending::Filled | Ending::Cancelled(_) => {
+                self.release_surplus(account, pays, held, Amount::ZERO);
+                if O::FOLLOWS {
+                    let (status, reason) = closed(placed.ending);
+                    let view = self.view(&order, status, reason, account_sequence);
+                    self.observer.order(&view);
+                }
+                if let Some(client_order_id) = order.client_order_id {
+                    self.client_ids.close(new.account, client_order_id, self.time);
+                }
+                None
+            }
+        };
+        if has_held {
+            self.count_balance(account, pays);
         }
-    }
-
-    fn hold(&mut self, account: ledger::AccountIndex, asset: AssetId, amount: Amount) {
-        let held = self.state.ledger.place_hold(account, asset, amount);
-        held.expect("an accepted order's hold is available");
-    }
-
-    fn release_surplus(
-        &mut self,
-        account: ledger::AccountIndex,
-        asset: AssetId,
-        held: Amount,
-        needed: Amount,
-    ) {
-        let surplus = held.checked_sub(needed).expect("what is held covers what is needed");
-        self.state.ledger.release_hold(account, asset, surplus);
-    }
-
-    fn slot_of(&self, market: MarketId, order: CommandId) -> u32 {
-        let (found, slot) = self.state.find_order(order).expect("an event names an open order");
-        assert_eq!(found.id, market, "an order is in the market that the event names");
+        if has_traded {
+            self.count_balance(account, self.market.config.pays(new.side.opposite()));
+        }
         slot
     }
 
-    fn pays(&self, market: MarketId, side: Side) -> AssetId {
-        let config = &self.state.market_of(market).config;
-        match side {
-            Side::Buy => config.quote,
-            Side::Sell => config.base,
+    fn reduce(&mut self, slot: u32, quantity: QuantityLots) {
+        let market = &mut *self.market;
+        let order = market.orders.get_mut(slot);
+        let before = order.hold(&market.config);
+        assert!(order.filled < quantity && quantity < order.quantity, "a reduction leaves a rest");
+        order.quantity = quantity;
+        let after = order.hold(&market.config);
+        let (account, pays) = (order.account, market.config.pays(order.side));
+        if !order.waits() {
+            let (visible, remaining) = (market.book.visible(slot), order.remaining());
+            // An iceberg gives up what is hidden first.
+            if let Some(over) = visible.checked_sub(remaining).filter(|over| !over.is_zero()) {
+                let level = market.book.reduce(slot, over);
+                self.tell_level(level);
+            }
+        }
+        self.release_surplus(account, pays, before, after);
+        let account_sequence = self.ledger.count_changes(account, 1);
+        self.tell_open_order(slot, account_sequence);
+        self.count_balance(account, pays);
+    }
+
+    fn replace(&mut self, slot: u32, quantity: QuantityLots, placed: &PlacedOrder) {
+        let market = &mut *self.market;
+        let order = market.orders.get_mut(slot);
+        let (account, pays) = (order.account, market.config.pays(order.side));
+        let before = order.hold(&market.config);
+        order.quantity = quantity;
+        order.price = placed.limit.expect("an open order has a limit");
+        if !order.waits() {
+            let level = market.book.remove(slot);
+            self.tell_level(level);
+        }
+        match placed.hold.checked_sub(before) {
+            Some(more) => self.hold(account, pays, more),
+            None => self.release_surplus(account, pays, before, placed.hold),
+        }
+        self.go_on(slot, placed);
+    }
+
+    fn trigger(&mut self, slot: u32, placed: &PlacedOrder) {
+        let market = &mut *self.market;
+        market.remove_stop(slot);
+        let order = market.orders.get_mut(slot);
+        order.extra.as_mut().expect("a stop has a trigger").waits = false;
+        let hold = order.hold(&market.config);
+        assert_eq!(hold, placed.hold, "a stop is held for when it is accepted");
+        self.go_on(slot, placed);
+    }
+
+    /// Takes an order that is open, but stands nowhere now, through its steps to its new place or its end.
+    fn go_on(&mut self, slot: u32, placed: &PlacedOrder) {
+        let order = self.market.orders.get(slot);
+        let (id, order_id, account, side) = (order.id, order.order_id, order.account, order.side);
+        let taker = TakerOrder { id, order_id, account, side };
+        let traded = self.take_steps(taker, &placed.steps);
+        let market = &mut *self.market;
+        let order = market.orders.get_mut(slot);
+        let filled = order.filled.checked_add(traded.filled);
+        order.filled = filled.expect("fills fit the order");
+        let notional = order.filled_notional.checked_add(traded.notional);
+        order.filled_notional = notional.expect("an order's notional fits");
+        let needed = order.hold(&market.config);
+        let held = placed.hold.checked_sub(traded.spent).expect("fills are paid from the hold");
+        let pays = market.config.pays(side);
+        let account_sequence = self.ledger.count_changes(account, 1);
+        match placed.ending {
+            Ending::Rests | Ending::Waits => {
+                self.release_surplus(account, pays, held, needed);
+                if placed.ending == Ending::Rests {
+                    self.stand(slot);
+                }
+                self.tell_open_order(slot, account_sequence);
+            }
+            Ending::Filled | Ending::Cancelled(_) => {
+                self.release_surplus(account, pays, held, Amount::ZERO);
+                let (status, reason) = closed(placed.ending);
+                self.order_ids.remove(id, (self.market.id, slot));
+                self.remove(slot, status, reason, account_sequence);
+            }
+        }
+        self.count_balance(account, pays);
+        if !traded.filled.is_zero() {
+            self.count_balance(account, self.market.config.pays(side.opposite()));
         }
     }
 
-    pub(super) fn tell_level(&mut self, id: MarketId, level: LevelView) {
-        let market = self.state.market_mut(id);
-        market.update_id = market.update_id.checked_add(1).expect("update ids fit 64 bits");
-        self.observer.level(&LevelChange {
-            market: id,
-            side: level.side,
-            price: level.price,
-            quantity: level.quantity,
-            update_id: market.update_id,
-        });
+    /// Ends an open order, which is not found by its id any more, before it is filled, and releases its hold.
+    pub(super) fn close(&mut self, slot: u32, reason: CancelReason) {
+        let Market { orders, config, .. } = &*self.market;
+        let order = orders.get(slot);
+        let (account, pays, hold) = (order.account, config.pays(order.side), order.hold(config));
+        let account_sequence = self.ledger.count_changes(account, 1);
+        self.remove(slot, Order::closed_status(reason), Some(reason), account_sequence);
+        self.ledger.release_hold(account, pays, hold);
+        self.count_balance(account, pays);
     }
 
-    pub(super) fn tell_open_order(&mut self, market: MarketId, slot: u32, status: OrderStatus) {
-        let account = self.state.market_of(market).orders.get(slot).account;
-        let account_sequence = self.state.ledger.count_change(account);
-        if !O::FOLLOWS {
-            return;
-        }
-        let order = self.state.market_of(market).orders.get(slot);
-        let mut view = order.view(market, self.state.ledger.id(order.account), status);
-        (view.account_sequence, view.updated_at) = (account_sequence, self.state.time);
-        self.observer.order(&view);
-    }
-
-    fn tell_order(
+    /// Takes an order out of every place that knows it but the table of ids, and tells how it ended.
+    pub(super) fn remove(
         &mut self,
-        market: MarketId,
-        order: &Order,
+        slot: u32,
         status: OrderStatus,
         reason: Option<CancelReason>,
+        account_sequence: u64,
     ) {
-        let account_sequence = self.state.ledger.count_change(order.account);
-        if !O::FOLLOWS {
-            return;
+        if let Some(level) = self.market.book.take(slot) {
+            self.tell_level(level);
+        } else if self.market.orders.get(slot).waits() {
+            self.market.remove_stop(slot);
         }
-        let mut view = order.view(market, self.state.ledger.id(order.account), status);
-        (view.account_sequence, view.updated_at) = (account_sequence, self.state.time);
-        view.reason = reason;
-        self.observer.order(&view);
+        self.tell_order(slot, status, reason, account_sequence);
+        let market = &mut *self.market;
+        let order = market.orders.get_mut(slot);
+        if let TimeInForce::Gtd(end) = order.extra().time_in_force {
+            self.expiries.remove(&(end, order.arrival));
+        }
+        if let Some(client_order_id) = order.client_order_id.take() {
+            let account = self.ledger.id(order.account);
+            self.client_ids.close(account, client_order_id, self.time);
+        }
+        let place = order.own_place;
+        let own = info_mut(self.accounts, order.account).own_in_mut(market.id);
+        if let Some(moved) = own.remove(place, slot) {
+            market.orders.get_mut(moved).own_place = place;
+        }
+        market.orders.remove(slot);
     }
-}
 
-fn taker(order: &Order) -> TakerOrder {
-    TakerOrder { id: order.id, order_id: order.order_id, account: order.account, side: order.side }
+    /// Makes a new order stand, in the book or among the waiting stops.
+    fn insert(&mut self, mut order: Order) -> u32 {
+        let market = &mut *self.market;
+        let own = info_mut(self.accounts, order.account).own_in_mut(market.id);
+        order.own_place = own.count();
+        let (arrival, waits) = (order.arrival, order.waits());
+        let time_in_force = order.extra().time_in_force;
+        let slot = market.orders.insert(order);
+        own.push(slot);
+        if let TimeInForce::Gtd(end) = time_in_force {
+            self.expiries.insert((end, arrival), (market.id, slot));
+        }
+        if waits {
+            market.insert_stop(slot);
+        } else {
+            self.stand(slot);
+        }
+        slot
+    }
+
+    /// Puts an order at the back of its price's queue.
+    fn stand(&mut self, slot: u32) {
+        let Market { book, orders, .. } = &mut *self.market;
+        let order = orders.get(slot);
+        let remaining = order.remaining();
+        let visible = order.extra().display.map_or(remaining, |display| display.min(remaining));
+        let level = book.insert(slot, order.side, order.price, visible, order.account.get());
+        self.tell_level(level);
+    }
 }
 
 /// The status and the reason of an order that has ended.

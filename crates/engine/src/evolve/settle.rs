@@ -1,16 +1,15 @@
 //! An order's steps: each fill is settled when it happens.
 
-use book::Side;
-use ledger::{AccountIndex, Source};
-use units::{
-    AccountId, Amount, AssetId, CommandId, MarketId, OrderId, QuantityLots, SignedAmount, TradeId,
-};
+use book::{Resting, Side};
+use ledger::{AccountIndex, Leg};
+use units::{AccountId, Amount, AssetId, CommandId, OrderId, QuantityLots, SignedAmount, TradeId};
 
-use super::Evolver;
+use super::trading::Trading;
 use crate::command::CancelReason;
 use crate::config::MarketState;
 use crate::event::{Fill, Step};
 use crate::observe::{LedgerEntry, Observer, OrderStatus, Posting, Trade, TransferKind};
+use crate::state::Market;
 
 /// The order that takes.
 #[derive(Clone, Copy)]
@@ -30,124 +29,118 @@ pub(super) struct Traded {
     pub(super) spent: Amount,
 }
 
-/// One side of a fill: who gives what to whom, and what of it is the fee.
-struct Leg {
-    asset: AssetId,
-    payer: AccountIndex,
-    payee: AccountIndex,
-    amount: Amount,
-    fee: Amount,
+/// The order that rests, as a fill leaves it.
+#[derive(Clone, Copy)]
+struct MakerOrder {
+    id: CommandId,
+    account: AccountIndex,
+    slot: u32,
+    /// What it showed before the fill.
+    visible: QuantityLots,
+    remaining: QuantityLots,
 }
 
-impl Leg {
-    /// What the payee gets.
-    fn net(&self) -> Amount {
-        self.amount.checked_sub(self.fee).expect("a fee is part of what is received")
+impl<O: Observer> Trading<'_, O> {
+    #[inline]
+    pub(super) fn take_steps(&mut self, taker: TakerOrder, steps: &[Step]) -> Traded {
+        if steps.is_empty() { Traded::default() } else { self.take(taker, steps) }
     }
-}
 
-impl<O: Observer> Evolver<'_, O> {
-    pub(super) fn take_steps(
-        &mut self,
-        market: MarketId,
-        taker: TakerOrder,
-        steps: &[Step],
-    ) -> Traded {
+    fn take(&mut self, taker: TakerOrder, steps: &[Step]) -> Traded {
+        let fees = self.ledger.find(AccountId::FEES);
+        let fees = fees.expect("the fees' account is opened at genesis");
         let mut traded = Traded::default();
         for step in steps {
             match step {
-                Step::Fill(fill) => {
-                    let (notional, spent) = self.fill(market, taker, fill);
-                    let add = |to: Amount, by| to.checked_add(by).expect("sums fit 128 bits");
-                    let filled = traded.filled.checked_add(fill.quantity);
-                    traded.filled = filled.expect("fills are parts of one quantity");
-                    traded.notional = add(traded.notional, notional);
-                    traded.spent = add(traded.spent, spent);
-                }
+                Step::Fill(fill) => self.fill(taker, fees, fill, &mut traded),
                 Step::MakerCancelled { maker, remaining } => {
-                    let slot = self.head(market, taker.side.opposite(), *maker);
-                    let found = self.state.market_of(market).orders.get(slot).remaining();
+                    let slot = self.head(taker.side.opposite(), *maker).key;
+                    let order = self.market.orders.get(slot);
+                    let found = order.remaining();
                     assert_eq!(found, *remaining, "the event's remainder is the order's");
-                    self.close(market, slot, CancelReason::SelfTrade);
+                    self.order_ids.remove(order.id, (self.market.id, slot));
+                    self.close(slot, CancelReason::SelfTrade);
                 }
             }
         }
         if !traded.filled.is_zero() {
-            let config = &self.state.market_of(market).config;
-            let assets = [config.base, config.quote];
-            let fees = self.fees_account();
-            for asset in assets {
-                self.tell_balance(fees, asset);
-            }
+            let (base, quote) = (self.market.config.base, self.market.config.quote);
+            self.count_balance(fees, base);
+            self.count_balance(fees, quote);
         }
         traded
     }
 
     /// Finds the order at the head of a side, which must be the one that the event names: price-time
     /// priority is asserted here, on every fill.
-    fn head(&self, market: MarketId, side: Side, maker: OrderId) -> u32 {
-        let market = self.state.market_of(market);
-        let head = market.book.head(side).expect("a step meets an order");
-        let found = market.orders.get(head.key).order_id;
+    #[inline]
+    fn head(&self, side: Side, maker: OrderId) -> Resting {
+        let head = self.market.book.head(side).expect("a step meets an order");
+        let found = self.market.orders.get(head.key).order_id;
         assert_eq!(found, maker, "the first in price-time priority trades");
-        head.key
+        head
     }
 
-    fn fill(&mut self, id: MarketId, taker: TakerOrder, fill: &Fill) -> (Amount, Amount) {
-        let maker_side = taker.side.opposite();
-        let slot = self.head(id, maker_side, fill.maker);
-        let market = self.state.market_mut(id);
-        let maker = market.orders.get_mut(slot);
-        assert_eq!(maker.price, fill.price, "a trade is at the maker's price");
-        let filled = maker.filled.checked_add(fill.quantity).expect("fills fit the order");
-        assert!(filled <= maker.quantity, "an order is filled up to its quantity");
-        let notional = market.config.notional(fill.price, fill.quantity);
+    fn fill(&mut self, taker: TakerOrder, fees: AccountIndex, fill: &Fill, traded: &mut Traded) {
+        let head = self.head(taker.side.opposite(), fill.maker);
+        let Market { orders, config, .. } = &mut *self.market;
+        let order = orders.get_mut(head.key);
+        assert_eq!(order.price, fill.price, "a trade is at the maker's price");
+        let filled = order.filled.checked_add(fill.quantity).expect("fills fit the order");
+        assert!(filled <= order.quantity, "an order is filled up to its quantity");
+        let notional = config.notional(fill.price, fill.quantity);
         let notional = notional.expect("a fill's notional is within its order's");
-        let base = market.config.base_amount(fill.quantity);
+        let base = config.base_amount(fill.quantity);
         let base = base.expect("a fill's quantity is within its order's");
-        maker.filled = filled;
-        let total = maker.filled_notional.checked_add(notional);
-        maker.filled_notional = total.expect("an order's notional fits");
-        let (maker_account, maker_order) = (maker.account, maker.id);
+        let add = |to: Amount, by| to.checked_add(by).expect("sums fit 128 bits");
+        order.filled = filled;
+        order.filled_notional = add(order.filled_notional, notional);
+        let maker = MakerOrder {
+            id: order.id,
+            account: order.account,
+            slot: head.key,
+            visible: head.visible,
+            remaining: order.remaining(),
+        };
+        let (base_asset, quote_asset) = (config.base, config.quote);
+        let (from_maker, from_taker) = match taker.side {
+            Side::Buy => ((base_asset, base), (quote_asset, notional)),
+            Side::Sell => ((quote_asset, notional), (base_asset, base)),
+        };
+        let leg = |(asset, amount), payer, payee, fee| Leg { asset, payer, payee, amount, fee };
+        let given = leg(from_maker, maker.account, taker.account, fill.taker_fee);
+        let paid = leg(from_taker, taker.account, maker.account, fill.maker_fee);
 
-        let (base_asset, quote_asset) = (market.config.base, market.config.quote);
-        let (buyer, seller) = match taker.side {
-            Side::Buy => (taker.account, maker_account),
-            Side::Sell => (maker_account, taker.account),
-        };
-        let (buyer_fee, seller_fee) = match taker.side {
-            Side::Buy => (fill.taker_fee, fill.maker_fee),
-            Side::Sell => (fill.maker_fee, fill.taker_fee),
-        };
-        let legs = [
-            Leg { asset: base_asset, payer: seller, payee: buyer, amount: base, fee: buyer_fee },
-            Leg {
-                asset: quote_asset,
-                payer: buyer,
-                payee: seller,
-                amount: notional,
-                fee: seller_fee,
-            },
-        ];
-        self.note_trade(id, fill);
-        self.settle(id, fill, &legs);
-        self.tell_trade(id, taker, fill, (maker_account, maker_order), notional);
-        self.advance_maker(id, slot, fill.quantity);
-        self.tell_balance(maker_account, base_asset);
-        self.tell_balance(maker_account, quote_asset);
-        let spent = if taker.side == Side::Buy { notional } else { base };
-        (notional, spent)
+        self.note_trade(fill);
+        self.ledger.settle(&given, fees);
+        self.ledger.settle(&paid, fees);
+        let taker_sequence = self.ledger.count_changes(taker.account, 1);
+        // The trade, the order, its two balances.
+        let maker_sequence = self.ledger.count_changes(maker.account, 4);
+        if O::FOLLOWS {
+            // Of the base first.
+            let legs = if taker.side == Side::Buy { [given, paid] } else { [paid, given] };
+            self.tell_settled(fill.trade_id, fees, &legs);
+            self.tell_trade(taker, maker, fill, notional, (taker_sequence, maker_sequence));
+        }
+        self.advance_maker(maker, fill.quantity, maker_sequence.saturating_add(1));
+        self.tell_balance(maker.account, base_asset, maker_sequence.saturating_add(2));
+        self.tell_balance(maker.account, quote_asset, maker_sequence.saturating_add(3));
+
+        let filled = traded.filled.checked_add(fill.quantity);
+        traded.filled = filled.expect("fills are parts of one quantity");
+        traded.notional = add(traded.notional, notional);
+        traded.spent = add(traded.spent, paid.amount);
     }
 
     /// The market remembers a trade: its id, its price, the reference, and whether that moved too far.
-    fn note_trade(&mut self, id: MarketId, fill: &Fill) {
-        let time = self.state.time;
-        let market = self.state.market_mut(id);
+    fn note_trade(&mut self, fill: &Fill) {
+        let market = &mut *self.market;
         assert_eq!(fill.trade_id, market.last_trade_id.next(), "trade ids have no gaps");
         let before = market.reference;
         market.last_trade_id = fill.trade_id;
         market.last_price = Some(fill.price);
-        market.trades.add(time, fill.price, fill.quantity, before);
+        market.trades.add(self.time, fill.price, fill.quantity, before);
         market.note_reference();
         if let Some(limit) = market.config.halt_move
             && market.state == MarketState::Open
@@ -157,20 +150,28 @@ impl<O: Observer> Evolver<'_, O> {
         }
     }
 
-    /// Moves the money: each leg from one held balance to one available balance and the fees'.
-    fn settle(&mut self, market: MarketId, fill: &Fill, legs: &[Leg; 2]) {
-        let fees = self.fees_account();
-        for leg in legs {
-            let payees = [(leg.payee, leg.net()), (fees, leg.fee)];
-            self.state.ledger.transfer(leg.asset, leg.payer, Source::Held, &payees);
-        }
-        if O::FOLLOWS {
-            self.tell_settled((market, fill.trade_id), fees, legs);
-        }
+    /// Takes a fill off the maker's place in the book: it shows less, shows its next slice, or is gone.
+    fn advance_maker(&mut self, maker: MakerOrder, quantity: QuantityLots, account_sequence: u64) {
+        let MakerOrder { id, slot, visible, remaining, .. } = maker;
+        let Market { book, orders, .. } = &mut *self.market;
+        let level = if quantity < visible {
+            book.reduce(slot, quantity)
+        } else if !remaining.is_zero() {
+            assert_eq!(quantity, visible, "no more is filled than is visible");
+            let display = orders.get(slot).extra().display;
+            let display = display.expect("only an iceberg hides a part");
+            book.refresh(slot, display.min(remaining))
+        } else {
+            self.order_ids.remove(id, (self.market.id, slot));
+            self.remove(slot, OrderStatus::Filled, None, account_sequence);
+            return;
+        };
+        self.tell_level(level);
+        self.tell_open_order(slot, account_sequence);
     }
 
     /// Tells of the postings of a trade; those of nothing are left out.
-    fn tell_settled(&mut self, trade: (MarketId, TradeId), fees: AccountIndex, legs: &[Leg; 2]) {
+    fn tell_settled(&mut self, trade: TradeId, fees: AccountIndex, legs: &[Leg; 2]) {
         let mut postings = [Posting {
             account: AccountId::OUTSIDE,
             asset: AssetId::default(),
@@ -183,7 +184,7 @@ impl<O: Observer> Evolver<'_, O> {
             let parts =
                 [(leg.payer, out), (leg.payee, leg.net().signed()), (fees, leg.fee.signed())];
             for (account, amount) in parts.into_iter().filter(|(_, amount)| *amount != 0) {
-                let account = self.state.ledger.id(account);
+                let account = self.ledger.id(account);
                 let place = places.next().expect("two legs have six parts");
                 *place = Posting { account, asset: leg.asset, amount };
                 count = count.saturating_add(1);
@@ -193,78 +194,42 @@ impl<O: Observer> Evolver<'_, O> {
         self.observer.entry(&LedgerEntry {
             kind: TransferKind::Trade,
             reference: self.reference,
-            trade: Some(trade),
-            time: self.state.time,
+            trade: Some((self.market.id, trade)),
+            time: self.time,
             postings,
         });
     }
 
-    /// Takes a fill off the maker's place in the book: it shows less, shows its next slice, or is gone.
-    fn advance_maker(&mut self, id: MarketId, slot: u32, quantity: QuantityLots) {
-        let market = self.state.market_mut(id);
-        let visible = market.book.visible(slot);
-        let order = market.orders.get(slot);
-        let remaining = order.remaining();
-        if quantity < visible {
-            let level = market.book.reduce(slot, quantity);
-            self.tell_level(id, level);
-        } else if !remaining.is_zero() {
-            assert_eq!(quantity, visible, "no more is filled than is visible");
-            let display = order.extra().display.expect("only an iceberg hides a part");
-            let level = market.book.refresh(slot, display.min(remaining));
-            self.tell_level(id, level);
-        } else {
-            self.remove(id, slot, OrderStatus::Filled, None);
-            return;
-        }
-        let status = self.state.market_of(id).orders.get(slot).status();
-        self.tell_open_order(id, slot, status);
-    }
-
     fn tell_trade(
         &mut self,
-        market: MarketId,
         taker: TakerOrder,
+        maker: MakerOrder,
         fill: &Fill,
-        (maker_account, maker_order): (AccountIndex, CommandId),
         notional: Amount,
+        (taker_account_sequence, maker_account_sequence): (u64, u64),
     ) {
-        let ledger = &mut self.state.ledger;
-        let taker_account_sequence = ledger.count_change(taker.account);
-        let maker_account_sequence = ledger.count_change(maker_account);
-        if !O::FOLLOWS {
-            return;
-        }
-        let ledger = &self.state.ledger;
-        let config = &self.state.market_of(market).config;
-        let fee_assets = match taker.side {
-            Side::Buy => (config.base, config.quote),
-            Side::Sell => (config.quote, config.base),
-        };
+        let config = &self.market.config;
         self.observer.trade(&Trade {
-            market,
+            market: self.market.id,
             trade_id: fill.trade_id,
-            sequence: self.state.sequence,
-            time: self.state.time,
+            sequence: self.sequence,
+            time: self.time,
             price: fill.price,
             quantity: fill.quantity,
             notional,
             taker_side: taker.side,
             taker_order: taker.id,
             taker_order_id: taker.order_id,
-            taker_account: ledger.id(taker.account),
+            taker_account: self.ledger.id(taker.account),
             taker_fee: fill.taker_fee,
-            maker_order,
+            maker_order: maker.id,
             maker_order_id: fill.maker,
             maker_account: fill.maker_account,
             maker_fee: fill.maker_fee,
-            fee_assets,
+            // Each side's fee is of what it receives.
+            fee_assets: (config.pays(taker.side.opposite()), config.pays(taker.side)),
             taker_account_sequence,
             maker_account_sequence,
         });
-    }
-
-    fn fees_account(&self) -> AccountIndex {
-        self.state.ledger.find(AccountId::FEES).expect("the fees' account is opened at genesis")
     }
 }

@@ -28,6 +28,20 @@ impl OwnOrders {
     pub(crate) fn count(&self) -> u32 {
         u32::try_from(self.slots.len()).expect("open orders fit 32 bits")
     }
+
+    /// Puts an order, which knows that its place is [`OwnOrders::count`], at the end.
+    #[inline]
+    pub(crate) fn push(&mut self, slot: u32) {
+        self.slots.push(slot);
+    }
+
+    /// Takes an order out and returns the one that has its place now.
+    #[inline]
+    pub(crate) fn remove(&mut self, place: u32, slot: u32) -> Option<u32> {
+        let removed = self.slots.swap_remove(to_usize(place));
+        assert_eq!(removed, slot, "an order knows its place among its owner's");
+        self.slots.get(to_usize(place)).copied()
+    }
 }
 
 impl AccountInfo {
@@ -56,7 +70,7 @@ impl AccountInfo {
     }
 
     #[inline]
-    fn own_in_mut(&mut self, market: MarketId) -> &mut OwnOrders {
+    pub(crate) fn own_in_mut(&mut self, market: MarketId) -> &mut OwnOrders {
         // In the order of the markets: what is decided from it must not depend on which came first.
         let at = match self.own.binary_search_by_key(&market, |own| own.market) {
             Ok(at) => at,
@@ -69,6 +83,12 @@ impl AccountInfo {
     }
 }
 
+/// The same as [`State::info_mut`], where the rest of the state is in use.
+#[inline]
+pub(crate) fn info_mut(accounts: &mut [AccountInfo], account: AccountIndex) -> &mut AccountInfo {
+    accounts.get_mut(to_usize(account.get())).expect("every ledger account has its info")
+}
+
 impl State {
     #[inline]
     pub(crate) fn info(&self, account: AccountIndex) -> &AccountInfo {
@@ -77,7 +97,7 @@ impl State {
 
     #[inline]
     pub(crate) fn info_mut(&mut self, account: AccountIndex) -> &mut AccountInfo {
-        self.accounts.get_mut(to_usize(account.get())).expect("every ledger account has its info")
+        info_mut(&mut self.accounts, account)
     }
 
     /// Opens an account in the ledger and beside it.
@@ -118,25 +138,11 @@ impl State {
     }
 
     /// Puts an order into its owner's list.
-    #[inline]
     pub(crate) fn link_own(&mut self, market: MarketId, slot: u32) {
         let account = self.market_of(market).orders.get(slot).account;
         let own = self.info_mut(account).own_in_mut(market);
         let place = own.count();
-        own.slots.push(slot);
+        own.push(slot);
         self.market_mut(market).orders.get_mut(slot).own_place = place;
-    }
-
-    /// Takes an order out of its owner's list; the list's last one takes its place.
-    #[inline]
-    pub(crate) fn unlink_own(&mut self, market: MarketId, slot: u32) {
-        let order = self.market_of(market).orders.get(slot);
-        let (account, place) = (order.account, order.own_place);
-        let own = self.info_mut(account).own_in_mut(market);
-        let removed = own.slots.swap_remove(to_usize(place));
-        assert_eq!(removed, slot, "an order knows its place among its owner's");
-        if let Some(&moved) = own.slots.get(to_usize(place)) {
-            self.market_mut(market).orders.get_mut(moved).own_place = place;
-        }
     }
 }

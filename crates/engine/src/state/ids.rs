@@ -45,6 +45,18 @@ impl OrderIds {
         entry.expect("an open order is found by its id").remove();
     }
 
+    /// Finds and removes in one.
+    #[inline]
+    pub(crate) fn take(
+        &mut self,
+        id: CommandId,
+        id_of: impl Fn(MarketId, u32) -> CommandId,
+    ) -> Option<(MarketId, u32)> {
+        let hash = mix_wide(id.get(), self.salt);
+        let entry = self.table.find_entry(hash, |&(market, slot)| id_of(market, slot) == id);
+        Some(entry.ok()?.remove().0)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.table.len()
     }

@@ -8,7 +8,9 @@ use units::{
     AccountId, Amount, CommandId, MarketId, OrderId, PriceTicks, QuantityLots, Sequence, Time,
 };
 
-use crate::command::{CancelReason, ClientOrderId, OrderType, SelfTradePrevention, TimeInForce};
+use crate::command::{
+    CancelReason, ClientOrderId, NewOrder, OrderType, SelfTradePrevention, TimeInForce,
+};
 use crate::config::MarketConfig;
 use crate::observe::{OrderStatus, OrderView};
 
@@ -55,6 +57,19 @@ impl Extra {
         waits: false,
         quote_amount: None,
     };
+
+    /// What a new order has that needs one; `None` for a plain order.
+    #[inline]
+    pub(crate) fn of(new: &NewOrder, waits: bool) -> Option<Box<Self>> {
+        let extra = Self {
+            time_in_force: new.time_in_force,
+            display: new.display,
+            trigger: new.trigger,
+            waits,
+            quote_amount: new.quote_amount,
+        };
+        (extra != Self::PLAIN).then(|| Box::new(extra))
+    }
 }
 
 impl Order {
@@ -170,10 +185,10 @@ impl Orders {
     }
 
     #[inline]
-    pub(crate) fn remove(&mut self, slot: u32) -> Order {
-        let order = self.slots.get_mut(to_usize(slot)).and_then(Option::take);
+    pub(crate) fn remove(&mut self, slot: u32) {
+        let place = self.slots.get_mut(to_usize(slot)).filter(|place| place.is_some());
+        *place.expect("a slot that is named holds an order") = None;
         self.free.push(slot);
-        order.expect("a slot that is named holds an order")
     }
 
     #[inline]
