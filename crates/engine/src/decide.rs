@@ -47,17 +47,27 @@ pub fn decide(state: &State, command: &Command) -> Decision {
             return Decision::Event(Event::Rejected(Reject::Expired));
         }
     }
-    Decision::Event(outcome(state, command).unwrap_or_else(Event::Rejected))
+    outcome(state, command)
 }
 
-fn outcome(state: &State, command: &Command) -> Result<Event, Reject> {
+#[inline]
+fn outcome(state: &State, command: &Command) -> Decision {
     let born = state.settings().is_some();
     if born == matches!(command.action, Action::Genesis(_)) {
-        return Err(Reject::Genesis);
+        return decided(Err(Reject::Genesis));
     }
     match &command.action {
-        Action::PlaceOrder(order) => place::place(state, command, order),
-        Action::CancelOrder { account, order } => cancel::cancel(state, *account, order),
+        Action::PlaceOrder(order) => {
+            decided(place::place(state, command, order).map(Event::OrderPlaced))
+        }
+        Action::CancelOrder { account, order } => decided(cancel::cancel(state, *account, order)),
+        _ => decided(rare(state, command)),
+    }
+}
+
+/// Whatever is not asked for every time.
+fn rare(state: &State, command: &Command) -> Result<Event, Reject> {
+    match &command.action {
         Action::AmendOrder(amend) => amend::amend(state, amend),
         Action::CancelAll { account, market } => cancel::cancel_all(state, *account, *market),
         Action::ExpireOrder { .. }
@@ -72,6 +82,11 @@ fn outcome(state: &State, command: &Command) -> Result<Event, Reject> {
         Action::NoteAuditHead(head) => audit_head(state, head),
         action => money::decide(state, action),
     }
+}
+
+#[inline]
+fn decided(outcome: Result<Event, Reject>) -> Decision {
+    Decision::Event(outcome.unwrap_or_else(Event::Rejected))
 }
 
 /// The log only grows, and so does what is noted of it: whoever made it shorter has no say here.

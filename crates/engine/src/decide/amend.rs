@@ -4,7 +4,7 @@ use units::{Amount, PriceTicks, QuantityLots};
 
 use super::cancel::find_own;
 use super::money::{active_account, check_funds};
-use super::place::{check_display, check_market_state, check_rate, crosses, go, not_traded, pays};
+use super::place::{check_display, check_market_state, check_rate, crosses, go, not_traded};
 use super::walk::Taker;
 use crate::command::{AmendOrder, CancelReason, OrderType};
 use crate::event::{Ending, Event};
@@ -12,8 +12,8 @@ use crate::reject::Reject;
 use crate::state::{Market, Order, State, band};
 
 pub(super) fn amend(state: &State, amend: &AmendOrder) -> Result<Event, Reject> {
-    let account = active_account(state, amend.account)?;
-    check_rate(state, account)?;
+    let owner = active_account(state, amend.account)?;
+    check_rate(state, owner.info)?;
     let (market, order) = find_own(state, amend.account, &amend.order)?;
     check_market_state(market, order.post_only)?;
     let price = amend.price.unwrap_or(order.price);
@@ -26,7 +26,7 @@ pub(super) fn amend(state: &State, amend: &AmendOrder) -> Result<Event, Reject> 
     let remaining = quantity.checked_sub(order.filled).ok_or(Reject::AmendBelowFilled)?;
     let hold = crate::state::hold(&market.config, order.side, price, remaining);
     let more = hold.checked_sub(order.hold(&market.config)).unwrap_or(Amount::ZERO);
-    check_funds(state, account, pays(&market.config, order.side), more)?;
+    check_funds(state, owner, market.config.pays(order.side), more)?;
     let placed = if order.waits() {
         not_traded(order.order_id, Some(price), hold, Ending::Waits)
     } else {
@@ -36,7 +36,7 @@ pub(super) fn amend(state: &State, amend: &AmendOrder) -> Result<Event, Reject> 
         let taker = Taker {
             state,
             market,
-            account,
+            account: owner.index,
             side: order.side,
             limit: Some(price),
             quantity: Some(remaining),

@@ -11,6 +11,7 @@ use crate::state::{Market, Order, State};
 /// The most cancels that wait for their orders at once.
 const REMEMBERED_MAX: usize = 100_000;
 
+#[inline]
 pub(super) fn cancel(state: &State, account: AccountId, order: &OrderRef) -> Result<Event, Reject> {
     known_account(state, account)?;
     match find_own(state, account, order) {
@@ -30,12 +31,12 @@ pub(super) fn cancel_all(
     account: AccountId,
     market: Option<MarketId>,
 ) -> Result<Event, Reject> {
-    let index = known_account(state, account)?;
+    let owner = known_account(state, account)?;
     if market.is_some_and(|market| state.find_market(market).is_none()) {
         return Err(Reject::MarketUnknown);
     }
     let most = usize::try_from(state.limits().steps_max).unwrap_or(usize::MAX);
-    let mut own = state.own_orders(index, market);
+    let mut own = state.own_orders(owner.index, market);
     let orders = own.by_ref().take(most).map(|(market, slot)| (market, state.id_of(market, slot)));
     let orders = orders.collect();
     Ok(Event::OrdersCancelled { orders, more: own.next().is_some() })
@@ -72,6 +73,7 @@ pub(super) fn cancel_next(
 ///
 /// [`Reject::OrderClosed`] where the state still knows that it was there, [`Reject::OrderUnknown`] otherwise: also
 /// for somebody else's.
+#[inline]
 pub(super) fn find_own<'a>(
     state: &'a State,
     account: AccountId,

@@ -8,14 +8,14 @@ use crate::config::AssetConfig;
 use crate::event::Event;
 use crate::observe::WithdrawalState;
 use crate::reject::Reject;
-use crate::state::{State, Withdrawal};
+use crate::state::{AccountInfo, State, Withdrawal};
 
 pub(super) fn decide(state: &State, action: &Action) -> Result<Event, Reject> {
     match action {
         Action::OpenAccount { account } => open(state, *account)?,
         Action::SetAccountFlags { account, flags } => {
-            let index = known_account(state, *account)?;
-            if flags.closed && !is_empty(state, index) {
+            let owner = known_account(state, *account)?;
+            if flags.closed && !is_empty(state, owner) {
                 return Err(Reject::AccountNotEmpty);
             }
         }
@@ -46,7 +46,7 @@ pub(super) fn decide(state: &State, action: &Action) -> Result<Event, Reject> {
         Action::RequestWithdrawal { account, asset, amount, .. } => {
             let config = known_asset(state, *asset)?;
             let payer = active_account(state, *account)?;
-            if state.info(payer).flags.withdrawals_frozen {
+            if payer.info.flags.withdrawals_frozen {
                 return Err(Reject::WithdrawalFrozen);
             }
             check_amount(config, *amount)?;
@@ -57,28 +57,39 @@ pub(super) fn decide(state: &State, action: &Action) -> Result<Event, Reject> {
     Ok(Event::Done)
 }
 
+/// A customer's account.
+#[derive(Clone, Copy)]
+pub(super) struct Owner<'a> {
+    pub(super) index: AccountIndex,
+    pub(super) info: &'a AccountInfo,
+}
+
 /// Finds a customer's account that may trade and pay.
-pub(super) fn active_account(state: &State, id: AccountId) -> Result<AccountIndex, Reject> {
-    let index = known_account(state, id)?;
-    if state.info(index).flags.locked { Err(Reject::AccountLocked) } else { Ok(index) }
+#[inline]
+pub(super) fn active_account(state: &State, id: AccountId) -> Result<Owner<'_>, Reject> {
+    let owner = known_account(state, id)?;
+    if owner.info.flags.locked { Err(Reject::AccountLocked) } else { Ok(owner) }
 }
 
 /// Finds a customer's account that is not closed.
-pub(super) fn known_account(state: &State, id: AccountId) -> Result<AccountIndex, Reject> {
+#[inline]
+pub(super) fn known_account(state: &State, id: AccountId) -> Result<Owner<'_>, Reject> {
     if id < AccountId::FIRST_CUSTOMER {
         return Err(Reject::AccountReserved);
     }
     let index = state.ledger.find(id).ok_or(Reject::AccountUnknown)?;
-    if state.info(index).flags.closed { Err(Reject::AccountClosed) } else { Ok(index) }
+    let info = state.info(index);
+    if info.flags.closed { Err(Reject::AccountClosed) } else { Ok(Owner { index, info }) }
 }
 
+#[inline]
 pub(super) fn check_funds(
     state: &State,
-    payer: AccountIndex,
+    payer: Owner<'_>,
     asset: AssetId,
     amount: Amount,
 ) -> Result<(), Reject> {
-    let available = state.ledger.balance(payer, asset).available;
+    let available = state.ledger.balance(payer.index, asset).available;
     if available < amount { Err(Reject::InsufficientFunds) } else { Ok(()) }
 }
 
@@ -89,9 +100,9 @@ fn open(state: &State, account: AccountId) -> Result<(), Reject> {
     }
 }
 
-fn is_empty(state: &State, account: AccountIndex) -> bool {
-    let no_orders = state.info(account).own.iter().all(|own| own.count() == 0);
-    let nothing = state.ledger.balances(account).all(|(_, balance)| balance.total().is_zero());
+fn is_empty(state: &State, owner: Owner<'_>) -> bool {
+    let no_orders = owner.info.own.iter().all(|own| own.count() == 0);
+    let nothing = state.ledger.balances(owner.index).all(|(_, balance)| balance.total().is_zero());
     no_orders && nothing
 }
 

@@ -1,24 +1,28 @@
 //! New orders, and stops whose trigger is reached.
 
 use book::Side;
-use ledger::AccountIndex;
-use units::{Amount, AssetId, CommandId, MarketId, OrderId, PriceTicks, QuantityLots};
+use units::{Amount, CommandId, MarketId, OrderId, PriceTicks, QuantityLots};
 
-use super::money::{active_account, check_funds};
+use super::money::{Owner, active_account, check_funds};
 use super::walk::{Stop, Taker, Walk};
 use crate::command::{CancelReason, Command, NewOrder, OrderType, TimeInForce};
-use crate::config::{MarketConfig, MarketState};
+use crate::config::MarketState;
 use crate::event::{Ending, Event, PlacedOrder};
 use crate::reject::Reject;
-use crate::state::{Market, State, band, hold};
+use crate::state::{AccountInfo, Market, State, band};
 
 /// The most slices that an iceberg may have.
 const SLICES_MAX: u64 = 100;
 
-pub(super) fn place(state: &State, command: &Command, order: &NewOrder) -> Result<Event, Reject> {
+#[inline]
+pub(super) fn place(
+    state: &State,
+    command: &Command,
+    order: &NewOrder,
+) -> Result<PlacedOrder, Reject> {
     let market = state.find_market(order.market).ok_or(Reject::MarketUnknown)?;
-    let account = active_account(state, order.account)?;
-    check_rate(state, account)?;
+    let owner = active_account(state, order.account)?;
+    check_rate(state, owner.info)?;
     if let Some(client_order_id) = &order.client_order_id
         && state.client_ids.get(order.account, client_order_id).is_some()
     {
@@ -27,9 +31,9 @@ pub(super) fn place(state: &State, command: &Command, order: &NewOrder) -> Resul
     check_market_state(market, order.post_only)?;
     check_form(state, market, order)?;
     let limit = going_limit(market, order);
-    check_notional(market, order, limit)?;
+    let hold = check_notional(market, order, limit)?;
     check_band(market, order)?;
-    check_count(state, market, account, order)?;
+    check_count(state, market, owner.info, order)?;
     if is_stop(order.order_type) {
         check_trigger(market, order)?;
     }
@@ -37,19 +41,16 @@ pub(super) fn place(state: &State, command: &Command, order: &NewOrder) -> Resul
     let remembered = state.remembered.get(&command.id);
     if remembered.is_some_and(|(account, _)| *account == order.account) {
         let ending = Ending::Cancelled(CancelReason::CancelledBeforeArrival);
-        return Ok(Event::OrderPlaced(not_traded(order_id, limit, Amount::ZERO, ending)));
+        return Ok(not_traded(order_id, limit, Amount::ZERO, ending));
     }
-    let placed = match order.order_type {
-        OrderType::Limit => place_limit(state, market, account, order, order_id)?,
-        OrderType::Market => place_market(state, market, account, order, order_id)?,
+    match order.order_type {
+        OrderType::Limit => place_limit(state, market, owner, order, (order_id, hold)),
+        OrderType::Market => place_market(state, market, owner, order, order_id),
         OrderType::StopLimit | OrderType::StopMarket => {
-            let price = limit.expect("a stop goes to market with a limit");
-            let hold = hold(&market.config, order.side, price, order.quantity);
-            check_funds(state, account, pays(&market.config, order.side), hold)?;
-            not_traded(order_id, limit, hold, Ending::Waits)
+            check_funds(state, owner, market.config.pays(order.side), hold)?;
+            Ok(not_traded(order_id, limit, hold, Ending::Waits))
         }
-    };
-    Ok(Event::OrderPlaced(placed))
+    }
 }
 
 /// Decides a stop whose trigger is reached: it goes to market with the limit that it was accepted with.
@@ -89,23 +90,23 @@ pub(super) fn trigger(state: &State, market: MarketId, order: CommandId) -> Resu
     Ok(Event::StopTriggered { market, order, placed })
 }
 
+#[inline]
 fn place_limit(
     state: &State,
     market: &Market,
-    account: AccountIndex,
+    owner: Owner<'_>,
     order: &NewOrder,
-    order_id: OrderId,
+    (order_id, hold): (OrderId, Amount),
 ) -> Result<PlacedOrder, Reject> {
     let price = order.price.expect("a limit order's form was checked");
     if order.post_only && crosses(market, order.side, price) {
         return Err(Reject::PostOnlyWouldCross);
     }
-    let hold = hold(&market.config, order.side, price, order.quantity);
-    check_funds(state, account, pays(&market.config, order.side), hold)?;
+    check_funds(state, owner, market.config.pays(order.side), hold)?;
     let taker = Taker {
         state,
         market,
-        account,
+        account: owner.index,
         side: order.side,
         limit: order.price,
         quantity: Some(order.quantity),
@@ -116,6 +117,7 @@ fn place_limit(
 }
 
 /// Takes an order with a limit and a quantity through the book.
+#[inline]
 pub(super) fn go(
     taker: &Taker<'_>,
     order_id: OrderId,
@@ -153,7 +155,7 @@ pub(super) fn go(
 fn place_market(
     state: &State,
     market: &Market,
-    account: AccountIndex,
+    owner: Owner<'_>,
     order: &NewOrder,
     order_id: OrderId,
 ) -> Result<PlacedOrder, Reject> {
@@ -164,7 +166,7 @@ fn place_market(
     let taker = Taker {
         state,
         market,
-        account,
+        account: owner.index,
         side: order.side,
         limit,
         quantity: (!order.quantity.is_zero()).then_some(order.quantity),
@@ -184,7 +186,7 @@ fn place_market(
             base.ok_or(Reject::NotionalTooLarge)?
         }
     };
-    check_funds(state, account, pays(&market.config, order.side), cost)?;
+    check_funds(state, owner, market.config.pays(order.side), cost)?;
     Ok(PlacedOrder { order_id, limit, hold: cost, steps: walk.steps, ending })
 }
 
@@ -204,6 +206,7 @@ fn market_ending(walk: &Walk, order: &NewOrder) -> Ending {
 }
 
 /// An order that has not met anyone.
+#[inline]
 pub(super) fn not_traded(
     order_id: OrderId,
     limit: Option<PriceTicks>,
@@ -213,21 +216,14 @@ pub(super) fn not_traded(
     PlacedOrder { order_id, limit, hold, steps: Vec::new(), ending }
 }
 
-/// The asset that a side pays with.
-pub(super) fn pays(config: &MarketConfig, side: Side) -> AssetId {
-    match side {
-        Side::Buy => config.quote,
-        Side::Sell => config.base,
-    }
-}
-
 /// Whether an order of this side with this limit would trade at once.
+#[inline]
 pub(super) fn crosses(market: &Market, side: Side, limit: PriceTicks) -> bool {
     market.book.best(side.opposite()).is_some_and(|best| side.accepts(limit, best))
 }
 
-pub(super) fn check_rate(state: &State, account: AccountIndex) -> Result<(), Reject> {
-    let info = state.info(account);
+#[inline]
+pub(super) fn check_rate(state: &State, info: &AccountInfo) -> Result<(), Reject> {
     let limits = state.limits();
     let most = if info.flags.market_maker {
         limits.maker_orders_per_second_max
@@ -238,6 +234,7 @@ pub(super) fn check_rate(state: &State, account: AccountIndex) -> Result<(), Rej
     if full { Err(Reject::RateLimited) } else { Ok(()) }
 }
 
+#[inline]
 pub(super) fn check_market_state(market: &Market, post_only: bool) -> Result<(), Reject> {
     match market.state {
         MarketState::Open => Ok(()),
@@ -247,31 +244,35 @@ pub(super) fn check_market_state(market: &Market, post_only: bool) -> Result<(),
     }
 }
 
+#[inline]
 fn is_stop(order_type: OrderType) -> bool {
     matches!(order_type, OrderType::StopLimit | OrderType::StopMarket)
 }
 
 /// The fields fit together, and each is possible.
+#[inline]
 fn check_form(state: &State, market: &Market, order: &NewOrder) -> Result<(), Reject> {
-    let priced = matches!(order.order_type, OrderType::Limit | OrderType::StopLimit);
     let at_once = matches!(order.time_in_force, TimeInForce::Ioc | TimeInForce::Fok);
-    let for_market = order.order_type == OrderType::Market;
-    let fits = order.price.is_some() == priced
-        && order.trigger.is_some() == is_stop(order.order_type)
-        && (for_market || order.quote_amount.is_none())
-        && (!for_market || at_once)
-        && (!order.post_only || (priced && !at_once))
-        && (order.display.is_none() || (order.order_type == OrderType::Limit && !at_once))
-        && (order.order_type != OrderType::StopMarket || order.time_in_force != TimeInForce::Fok);
+    let (priced, triggered) = (order.price.is_some(), order.trigger.is_some());
+    let by_quantity = order.quote_amount.is_none();
+    let rests_plainly = !order.post_only && order.display.is_none();
+    let fits = match order.order_type {
+        OrderType::Limit => priced && !triggered && by_quantity && (rests_plainly || !at_once),
+        OrderType::Market => !priced && !triggered && at_once && rests_plainly,
+        OrderType::StopLimit => {
+            let whole = order.display.is_none() && (!order.post_only || !at_once);
+            priced && triggered && by_quantity && whole
+        }
+        OrderType::StopMarket => {
+            let stays = order.time_in_force != TimeInForce::Fok;
+            !priced && triggered && by_quantity && rests_plainly && stays
+        }
+    };
     if !fits {
         return Err(Reject::OrderInvalid);
     }
-    let by_quote = for_market && order.quote_amount.is_some_and(|amount| !amount.is_zero());
-    let quantity_fits = order.quantity <= market.config.quantity_max;
-    if !quantity_fits || (order.quantity.is_zero() && !by_quote) {
-        return Err(Reject::QuantityInvalid);
-    }
-    if order.quote_amount.is_some() && !by_quote {
+    let nothing = order.quote_amount.map_or(order.quantity.is_zero(), Amount::is_zero);
+    if nothing || order.quantity > market.config.quantity_max {
         return Err(Reject::QuantityInvalid);
     }
     if let Some(display) = order.display {
@@ -291,6 +292,7 @@ pub(super) fn check_display(display: QuantityLots, quantity: QuantityLots) -> Re
 
 /// The limit that an order goes to market with: its price; a stop-market order's trigger with the band's allowance; the
 /// band's edge for a market order.
+#[inline]
 fn going_limit(market: &Market, order: &NewOrder) -> Option<PriceTicks> {
     match (order.order_type, order.trigger) {
         (OrderType::StopMarket, Some(trigger)) => {
@@ -306,29 +308,34 @@ fn going_limit(market: &Market, order: &NewOrder) -> Option<PriceTicks> {
 }
 
 /// The notional is neither dust nor more than one command may move. A market order by quantity is measured at
-/// the reference price, where there is one.
+/// the reference price, where there is one. Returns what is held for an order with a limit.
+#[inline]
 fn check_notional(
     market: &Market,
     order: &NewOrder,
     limit: Option<PriceTicks>,
-) -> Result<(), Reject> {
+) -> Result<Amount, Reject> {
     let config = &market.config;
-    config.base_amount(order.quantity).ok_or(Reject::NotionalTooLarge)?;
+    let base = config.base_amount(order.quantity).ok_or(Reject::NotionalTooLarge)?;
     let at = if order.order_type == OrderType::Market { market.reference } else { limit };
     let check = |amount: Amount| match amount {
         amount if amount > Amount::COMMAND_MAX => Err(Reject::NotionalTooLarge),
         amount if amount < config.notional_min => Err(Reject::NotionalTooSmall),
         _ => Ok(()),
     };
+    let mut notional = Amount::ZERO;
     if let Some(price) = at
         && !order.quantity.is_zero()
     {
-        check(config.notional(price, order.quantity).ok_or(Reject::NotionalTooLarge)?)?;
+        notional = config.notional(price, order.quantity).ok_or(Reject::NotionalTooLarge)?;
+        check(notional)?;
     }
-    order.quote_amount.map_or(Ok(()), check)
+    order.quote_amount.map_or(Ok(()), check)?;
+    Ok(if order.side == Side::Buy { notional } else { base })
 }
 
 /// A limit price is within the band around the reference; a stop's, around its own trigger.
+#[inline]
 fn check_band(market: &Market, order: &NewOrder) -> Result<(), Reject> {
     let around = match (order.trigger, market.config.band) {
         (Some(trigger), Some(rate)) => Some(band(trigger, rate)),
@@ -340,15 +347,15 @@ fn check_band(market: &Market, order: &NewOrder) -> Result<(), Reject> {
 }
 
 /// What may stay open is counted before it is taken.
+#[inline]
 fn check_count(
     state: &State,
     market: &Market,
-    account: AccountIndex,
+    info: &AccountInfo,
     order: &NewOrder,
 ) -> Result<(), Reject> {
     let stays = is_stop(order.order_type)
         || matches!(order.time_in_force, TimeInForce::Gtc | TimeInForce::Gtd(_));
-    let info = state.info(account);
     let most = if info.flags.market_maker {
         state.limits().maker_open_orders_max
     } else {
@@ -368,6 +375,7 @@ fn check_trigger(market: &Market, order: &NewOrder) -> Result<(), Reject> {
 }
 
 /// What would rest fits its level.
+#[inline]
 fn check_room(taker: &Taker<'_>, filled: QuantityLots) -> Result<(), Reject> {
     let quantity = taker.quantity.and_then(|quantity| quantity.checked_sub(filled));
     let (Some(limit), Some(rest)) = (taker.limit, quantity) else { return Ok(()) };
