@@ -6,13 +6,13 @@ mod settle;
 mod trading;
 
 use ledger::AccountIndex;
-use units::{AccountId, AssetId, CommandId, OrderId, TradeId};
+use units::{AccountId, AssetId, CommandId, MarketId, OrderId, TradeId};
 
 use crate::command::{Action, Command, Origin};
 use crate::event::Event;
 use crate::observe::Observer;
 use crate::snapshot::seed;
-use crate::state::{Known, Market, State, Sweep};
+use crate::state::{IdHash, Known, Market, State, Sweep};
 
 /// Applies an event to the state. Decides nothing.
 ///
@@ -21,39 +21,23 @@ use crate::state::{Known, Market, State, Sweep};
 /// When the event cannot have come from this state: every follower stops there, by design.
 pub fn evolve(state: &mut State, command: &Command, event: &Event, observer: &mut impl Observer) {
     let mut evolver = Evolver { state, observer, reference: command.id };
-    evolver.count_rate(&command.action);
-    match event {
-        Event::Rejected(_) => {}
-        Event::Done => evolver.done(&command.action),
-        Event::OrderPlaced(placed) => evolver.order_placed(command, placed),
-        Event::OrderCancelled { market, order, reason } => {
-            evolver.cancel_order(*market, *order, *reason);
-        }
-        Event::CancelRemembered => evolver.remember_cancel(command),
-        Event::OrdersCancelled { orders, more } => {
-            evolver.cancel_orders(&command.action, orders, *more);
-        }
-        Event::OrderReduced { market, order, quantity } => {
-            evolver.reduce_order(*market, *order, *quantity);
-        }
-        Event::OrderReplaced { market, order, quantity, placed } => {
-            evolver.replace_order(*market, *order, *quantity, placed);
-        }
-        Event::StopTriggered { market, order, placed } => {
-            evolver.trigger_stop(*market, *order, placed);
-        }
+    let placed = evolver.apply(command, event);
+    // Not before the event is applied: genesis sets the salt.
+    let hash = state.salt.hash(command.id);
+    if let Some(at) = placed {
+        state.insert_order_id(hash, at);
     }
     if command.origin == Origin::Client {
-        remember(state, command);
+        remember(state, command, hash);
     }
 }
 
 /// Remembers a command, so that it is never carried out again. By itself: in the midst of so much else, an entry
 /// would be put together on the stack and wait there to be copied.
 #[inline(never)]
-fn remember(state: &mut State, command: &Command) {
+fn remember(state: &mut State, command: &Command, hash: IdHash) {
     let (outcome, time) = (state.sequence, state.time);
-    state.known.push(Known::new(command.id, command.body_hash, outcome, time));
+    state.known.push(hash, Known::new(command.id, command.body_hash, outcome, time));
 }
 
 /// How far ids move ahead in a restored journal: beyond whatever the lost rows gave away.
@@ -72,6 +56,34 @@ struct Evolver<'a, O> {
 }
 
 impl<O: Observer> Evolver<'_, O> {
+    /// Applies an event to all but the tables of ids. Returns where a new order stands that stays open.
+    #[inline]
+    fn apply(&mut self, command: &Command, event: &Event) -> Option<(MarketId, u32)> {
+        let account = self.count_rate(&command.action);
+        match event {
+            Event::Rejected(_) => {}
+            Event::Done => self.done(&command.action),
+            Event::OrderPlaced(placed) => return self.order_placed(command, placed, account),
+            Event::OrderCancelled { market, order, reason } => {
+                self.cancel_order(*market, *order, *reason);
+            }
+            Event::CancelRemembered => self.remember_cancel(command),
+            Event::OrdersCancelled { orders, more } => {
+                self.cancel_orders(&command.action, orders, *more);
+            }
+            Event::OrderReduced { market, order, quantity } => {
+                self.reduce_order(*market, *order, *quantity);
+            }
+            Event::OrderReplaced { market, order, quantity, placed } => {
+                self.replace_order(*market, *order, *quantity, placed);
+            }
+            Event::StopTriggered { market, order, placed } => {
+                self.trigger_stop(*market, *order, placed);
+            }
+        }
+        None
+    }
+
     fn done(&mut self, action: &Action) {
         match action {
             Action::Genesis(settings) => {
@@ -96,7 +108,7 @@ impl<O: Observer> Evolver<'_, O> {
                 let markets = &mut self.state.markets;
                 let at = markets.iter().position(|known| known.config.symbol == config.symbol);
                 let at = at.unwrap_or(markets.len());
-                let id = units::MarketId::new(u16::try_from(at).expect("markets fit 16 bits"));
+                let id = MarketId::new(u16::try_from(at).expect("markets fit 16 bits"));
                 if let Some(known) = markets.get_mut(at) {
                     known.config = config.clone();
                     known.note_rules();
@@ -125,7 +137,7 @@ impl<O: Observer> Evolver<'_, O> {
         }
     }
 
-    fn set_market_state(&mut self, id: units::MarketId, state: crate::MarketState) {
+    fn set_market_state(&mut self, id: MarketId, state: crate::MarketState) {
         let market = self.state.market_mut(id);
         market.state = state;
         market.halt_due = false;
@@ -136,17 +148,18 @@ impl<O: Observer> Evolver<'_, O> {
         self.observer.market(id);
     }
 
-    /// Order commands count against the account's rate whatever comes of them.
-    fn count_rate(&mut self, action: &Action) {
+    /// Order commands count against the account's rate whatever comes of them. Returns that account.
+    #[inline]
+    fn count_rate(&mut self, action: &Action) -> Option<AccountIndex> {
         let account = match action {
             Action::PlaceOrder(order) => order.account,
             Action::AmendOrder(amend) => amend.account,
-            _ => return,
+            _ => return None,
         };
-        if let Some(index) = self.state.ledger.find(account) {
-            let now = self.state.time;
-            self.state.info_mut(index).count_command(now);
-        }
+        let index = self.state.ledger.find(account)?;
+        let now = self.state.time;
+        self.state.info_mut(index).count_command(now);
+        Some(index)
     }
 
     fn remember_cancel(&mut self, command: &Command) {
@@ -158,12 +171,7 @@ impl<O: Observer> Evolver<'_, O> {
         self.state.remembered_expiries.insert((command.expires_at, order));
     }
 
-    fn cancel_orders(
-        &mut self,
-        action: &Action,
-        orders: &[(units::MarketId, CommandId)],
-        more: bool,
-    ) {
+    fn cancel_orders(&mut self, action: &Action, orders: &[(MarketId, CommandId)], more: bool) {
         let Action::CancelAll { account, market } = *action else {
             panic!("only a cancel-all cancels many");
         };

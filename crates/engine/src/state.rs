@@ -28,7 +28,7 @@ use crate::observe::{OrderView, WithdrawalState, WithdrawalView};
 
 pub(crate) use accounts::{AccountInfo, info_mut};
 pub(crate) use client_ids::{ClientEntry, ClientIds};
-pub(crate) use ids::OrderIds;
+pub(crate) use ids::{IdHash, OrderIds, Salt};
 pub(crate) use market::Market;
 pub(crate) use order::{Extra, Order, hold};
 pub(crate) use reference::{TradeSecond, band};
@@ -49,6 +49,8 @@ pub struct State {
     pub(crate) ledger: Ledger,
     /// By the ledger's account index.
     pub(crate) accounts: Vec<AccountInfo>,
+    /// Seeds the hashes of ids in the tables below.
+    pub(crate) salt: Salt,
     pub(crate) order_ids: OrderIds,
     pub(crate) known: Window,
     pub(crate) client_ids: ClientIds,
@@ -309,7 +311,8 @@ impl State {
 
     #[inline]
     pub(crate) fn find_order(&self, order: CommandId) -> Option<(&Market, u32)> {
-        let (market, slot) = self.order_ids.get(order, |market, slot| self.id_of(market, slot))?;
+        let same = |market, slot| self.id_of(market, slot) == order;
+        let (market, slot) = self.order_ids.get(self.salt.hash(order), same)?;
         Some((self.market_of(market), slot))
     }
 
@@ -318,18 +321,18 @@ impl State {
         id_of(&self.markets, market, slot)
     }
 
-    /// Makes an open order findable by its id.
+    /// Makes an open order findable by its id, whose hash this is.
     #[inline]
-    pub(crate) fn insert_order_id(&mut self, id: CommandId, at: (MarketId, u32)) {
-        let Self { order_ids, markets, .. } = self;
-        order_ids.insert(id, at, |market, slot| id_of(markets, market, slot));
+    pub(crate) fn insert_order_id(&mut self, hash: IdHash, at: (MarketId, u32)) {
+        let Self { order_ids, markets, salt, .. } = self;
+        order_ids.insert(hash, at, |market, slot| salt.hash(id_of(markets, market, slot)));
     }
 
     /// Finds an open order that is about to be removed; from here on it is not found any more.
     #[inline]
     pub(crate) fn take_order_id(&mut self, id: CommandId) -> Option<(MarketId, u32)> {
-        let Self { order_ids, markets, .. } = self;
-        order_ids.take(id, |market, slot| id_of(markets, market, slot))
+        let Self { order_ids, markets, salt, .. } = self;
+        order_ids.remove(salt.hash(id), |market, slot| id_of(markets, market, slot) == id)
     }
 
     pub(crate) fn view<'a>(&self, market: &Market, order: &'a Order) -> OrderView<'a> {

@@ -208,7 +208,8 @@ impl Ledger {
     #[inline]
     pub fn balance(&self, account: AccountIndex, asset: AssetId) -> Balance {
         let balances = &self.account(account).balances;
-        balances.iter().find(|(held, _)| *held == asset).map_or_else(Balance::default, |(_, b)| *b)
+        let found = place_of(balances, asset).and_then(|at| balances.get(at));
+        found.map_or_else(Balance::default, |(_, balance)| *balance)
     }
 
     /// Reads an account and its first balance before they are needed, and returns something of both: nothing follows from
@@ -391,14 +392,15 @@ impl Ledger {
 
     #[inline]
     fn find_balance_mut(&mut self, account: AccountIndex, asset: AssetId) -> Option<&mut Balance> {
-        let mut balances = self.account_mut(account).balances.iter_mut();
-        balances.find(|(held, _)| *held == asset).map(|(_, balance)| balance)
+        let balances = &mut self.account_mut(account).balances;
+        let at = place_of(balances, asset)?;
+        balances.get_mut(at).map(|(_, balance)| balance)
     }
 
     #[inline]
     fn balance_mut(&mut self, account: AccountIndex, asset: AssetId) -> &mut Balance {
         let balances = &mut self.account_mut(account).balances;
-        let at = match balances.iter().position(|(held, _)| *held == asset) {
+        let at = match place_of(balances, asset) {
             Some(at) => at,
             None => insert_balance(balances, asset),
         };
@@ -412,6 +414,17 @@ impl Ledger {
             self.outside.resize(at.saturating_add(1), 0);
         }
         self.outside.get_mut(at).expect("the list was just made long enough")
+    }
+}
+
+/// Finds the balance of an asset. As they are in the order of ids, it stands where its id says if the account has had every
+/// asset before it, as is likely of the first ones.
+#[inline]
+fn place_of(balances: &[(AssetId, Balance)], asset: AssetId) -> Option<usize> {
+    let likely = usize::from(asset.get());
+    match balances.get(likely) {
+        Some((held, _)) if *held == asset => Some(likely),
+        _ => balances.iter().position(|(held, _)| *held == asset),
     }
 }
 

@@ -1,9 +1,10 @@
 //! Orders come, stand, change and go.
 
+use ledger::AccountIndex;
 use units::{Amount, CommandId, MarketId, PriceTicks, QuantityLots};
 
 use super::Evolver;
-use super::settle::TakerOrder;
+use super::settle::{TakerOrder, Traded};
 use super::trading::Trading;
 use crate::command::{Action, CancelReason, Command, NewOrder, TimeInForce};
 use crate::event::{Ending, PlacedOrder};
@@ -11,7 +12,14 @@ use crate::observe::{Observer, OrderStatus};
 use crate::state::{ClientEntry, Extra, Market, Order, info_mut};
 
 impl<O: Observer> Evolver<'_, O> {
-    pub(super) fn order_placed(&mut self, command: &Command, placed: &PlacedOrder) {
+    /// Applies a new order of the account whose rate it has counted for. Returns where it stands if it stays open.
+    #[inline]
+    pub(super) fn order_placed(
+        &mut self,
+        command: &Command,
+        placed: &PlacedOrder,
+        account: Option<AccountIndex>,
+    ) -> Option<(MarketId, u32)> {
         let Action::PlaceOrder(new) = &command.action else {
             panic!("only a new order is placed");
         };
@@ -29,9 +37,10 @@ impl<O: Observer> Evolver<'_, O> {
                 body_hash: command.body_hash,
             });
         }
-        if let Some(slot) = self.trading(new.market).place(command.id, new, placed, arrival) {
-            self.state.insert_order_id(command.id, (new.market, slot));
-        }
+        let account = account.expect("an order's account is open");
+        let arrived = Arrived { id: command.id, account, arrival };
+        let slot = self.trading(new.market).place(arrived, new, placed)?;
+        Some((new.market, slot))
     }
 
     pub(super) fn cancel_order(&mut self, market: MarketId, id: CommandId, reason: CancelReason) {
@@ -74,49 +83,34 @@ fn named(market: MarketId, at: Option<(MarketId, u32)>) -> u32 {
     slot
 }
 
+/// What a new order is beside what was asked and what was decided.
+#[derive(Clone, Copy)]
+struct Arrived {
+    id: CommandId,
+    account: AccountIndex,
+    /// Its place in the order of all arrivals.
+    arrival: u64,
+}
+
 impl<O: Observer> Trading<'_, O> {
     /// Takes a new order through its steps to its place or its end; returns its slot where it stays open.
-    fn place(
-        &mut self,
-        id: CommandId,
-        new: &NewOrder,
-        placed: &PlacedOrder,
-        arrival: u64,
-    ) -> Option<u32> {
-        let order_id = placed.order_id;
+    fn place(&mut self, arrived: Arrived, new: &NewOrder, placed: &PlacedOrder) -> Option<u32> {
+        let (account, side, order_id) = (arrived.account, new.side, placed.order_id);
         assert_eq!(order_id, self.market.last_order_id.next(), "order ids have no gaps");
         self.market.last_order_id = order_id;
-        let account = self.ledger.find(new.account).expect("an order's account is open");
-        let pays = self.market.config.pays(new.side);
+        let pays = self.market.config.pays(side);
         self.hold(account, pays, placed.hold);
 
-        let taker = TakerOrder { id, order_id, account, side: new.side };
+        let taker = TakerOrder { id: arrived.id, order_id, account, side };
         let traded = self.take_steps(taker, &placed.steps);
         let held = placed.hold.checked_sub(traded.spent).expect("fills are paid from the hold");
+        // The order, what it pays with, what it gets: no trade is without a hold.
         let (has_held, has_traded) = (!placed.hold.is_zero(), !traded.filled.is_zero());
-        let order = Order {
-            id,
-            filled_notional: traded.notional,
-            order_id,
-            // A market order without a band never stands, so this price is never seen.
-            price: placed.limit.unwrap_or(PriceTicks::MIN),
-            quantity: new.quantity,
-            filled: traded.filled,
-            created_at: self.time,
-            created_in: self.sequence,
-            arrival,
-            client_order_id: new.client_order_id.clone(),
-            extra: Extra::of(new, placed.ending == Ending::Waits),
-            account,
-            own_place: 0,
-            side: new.side,
-            order_type: new.order_type,
-            self_trade_prevention: new.self_trade_prevention,
-            post_only: new.post_only,
-        };
-        let account_sequence = self.ledger.count_changes(account, 1);
+        let changes = if has_traded { 3 } else { 1_u64.saturating_add(u64::from(has_held)) };
+        let account_sequence = self.ledger.count_changes(account, changes);
         let slot = match placed.ending {
             Ending::Rests | Ending::Waits => {
+                let order = self.order(arrived, new, placed, &traded);
                 let needed = order.hold(&self.market.config);
                 self.release_surplus(account, pays, held, needed);
                 let slot = self.insert(order);
@@ -126,23 +120,56 @@ impl<O: Observer> Trading<'_, O> {
             Ending::Filled | Ending::Cancelled(_) => {
                 self.release_surplus(account, pays, held, Amount::ZERO);
                 if O::FOLLOWS {
+                    let order = self.order(arrived, new, placed, &traded);
                     let (status, reason) = closed(placed.ending);
                     let view = self.view(&order, status, reason, account_sequence);
                     self.observer.order(&view);
                 }
-                if let Some(client_order_id) = order.client_order_id {
-                    self.client_ids.close(new.account, client_order_id, self.time);
+                if let Some(client_order_id) = &new.client_order_id {
+                    self.client_ids.close(new.account, client_order_id.clone(), self.time);
                 }
                 None
             }
         };
         if has_held {
-            self.count_balance(account, pays);
+            self.tell_balance(account, pays, account_sequence.saturating_add(1));
         }
         if has_traded {
-            self.count_balance(account, self.market.config.pays(new.side.opposite()));
+            let receives = self.market.config.pays(side.opposite());
+            self.tell_balance(account, receives, account_sequence.saturating_add(2));
         }
         slot
+    }
+
+    /// Makes a new order as its steps leave it.
+    #[inline]
+    fn order(
+        &self,
+        arrived: Arrived,
+        new: &NewOrder,
+        placed: &PlacedOrder,
+        traded: &Traded,
+    ) -> Order {
+        Order {
+            id: arrived.id,
+            filled_notional: traded.notional,
+            order_id: placed.order_id,
+            // A market order without a band never stands, so this price is never seen.
+            price: placed.limit.unwrap_or(PriceTicks::MIN),
+            quantity: new.quantity,
+            filled: traded.filled,
+            created_at: self.time,
+            created_in: self.sequence,
+            arrival: arrived.arrival,
+            client_order_id: new.client_order_id.clone(),
+            extra: Extra::of(new, placed.ending == Ending::Waits),
+            account: arrived.account,
+            own_place: 0,
+            side: new.side,
+            order_type: new.order_type,
+            self_trade_prevention: new.self_trade_prevention,
+            post_only: new.post_only,
+        }
     }
 
     fn reduce(&mut self, slot: u32, quantity: QuantityLots) {
@@ -222,7 +249,7 @@ impl<O: Observer> Trading<'_, O> {
             Ending::Filled | Ending::Cancelled(_) => {
                 self.release_surplus(account, pays, held, Amount::ZERO);
                 let (status, reason) = closed(placed.ending);
-                self.order_ids.remove(id, (self.market.id, slot));
+                self.forget_id(id, slot);
                 self.remove(slot, status, reason, account_sequence);
             }
         }
@@ -275,6 +302,7 @@ impl<O: Observer> Trading<'_, O> {
     }
 
     /// Makes a new order stand, in the book or among the waiting stops.
+    #[inline]
     fn insert(&mut self, mut order: Order) -> u32 {
         let market = &mut *self.market;
         let own = info_mut(self.accounts, order.account).own_in_mut(market.id);

@@ -58,7 +58,8 @@ impl<O: Observer> Trading<'_, O> {
                     let order = self.market.orders.get(slot);
                     let found = order.remaining();
                     assert_eq!(found, *remaining, "the event's remainder is the order's");
-                    self.order_ids.remove(order.id, (self.market.id, slot));
+                    let id = order.id;
+                    self.forget_id(id, slot);
                     self.close(slot, CancelReason::SelfTrade);
                 }
             }
@@ -162,7 +163,7 @@ impl<O: Observer> Trading<'_, O> {
             let display = display.expect("only an iceberg hides a part");
             book.refresh(slot, display.min(remaining))
         } else {
-            self.order_ids.remove(id, (self.market.id, slot));
+            self.forget_id(id, slot);
             self.remove(slot, OrderStatus::Filled, None, account_sequence);
             return;
         };

@@ -10,7 +10,7 @@ use units::{Amount, AssetId, CommandId, MarketId, Sequence, Time};
 use super::Evolver;
 use crate::command::CancelReason;
 use crate::observe::{LevelChange, Observer, OrderStatus, OrderView};
-use crate::state::{AccountInfo, ClientIds, Market, Order, OrderIds};
+use crate::state::{AccountInfo, ClientIds, Market, Order, OrderIds, Salt};
 
 /// A market that is being traded in, and who follows.
 pub(super) struct Trading<'a, O> {
@@ -18,6 +18,7 @@ pub(super) struct Trading<'a, O> {
     pub(super) ledger: &'a mut Ledger,
     pub(super) accounts: &'a mut [AccountInfo],
     pub(super) order_ids: &'a mut OrderIds,
+    pub(super) salt: Salt,
     pub(super) client_ids: &'a mut ClientIds,
     pub(super) expiries: &'a mut BTreeMap<(Time, u64), (MarketId, u32)>,
     pub(super) observer: &'a mut O,
@@ -38,6 +39,7 @@ impl<O: Observer> Evolver<'_, O> {
             ledger: &mut state.ledger,
             accounts: &mut state.accounts,
             order_ids: &mut state.order_ids,
+            salt: state.salt,
             client_ids: &mut state.client_ids,
             expiries: &mut state.expiries,
             observer: self.observer,
@@ -64,7 +66,19 @@ impl<O: Observer> Trading<'_, O> {
         needed: Amount,
     ) {
         let surplus = held.checked_sub(needed).expect("what is held covers what is needed");
-        self.ledger.release_hold(account, asset, surplus);
+        // Most have none.
+        if !surplus.is_zero() {
+            self.ledger.release_hold(account, asset, surplus);
+        }
+    }
+
+    /// Makes an open order not findable by its id any more.
+    #[inline]
+    pub(super) fn forget_id(&mut self, id: CommandId, slot: u32) {
+        let at = (self.market.id, slot);
+        let removed =
+            self.order_ids.remove(self.salt.hash(id), |market, slot| (market, slot) == at);
+        removed.expect("an open order is found by its id");
     }
 
     /// Tells of a level after a change of it.

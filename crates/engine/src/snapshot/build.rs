@@ -9,7 +9,7 @@ use super::{BadSnapshot, OrderRecord, Record};
 use crate::command::TimeInForce;
 use crate::config::Settings;
 use crate::state::{
-    ClientEntry, ClientIds, Extra, Known, Market, Order, OrderIds, State, Sweep, TradeSecond,
+    ClientEntry, ClientIds, Extra, Known, Market, Order, OrderIds, Salt, State, Sweep, TradeSecond,
     Window, Withdrawal,
 };
 
@@ -161,7 +161,8 @@ impl StateBuilder {
         if let TimeInForce::Gtd(end) = record.time_in_force {
             state.expiries.insert((end, record.arrival), (record.market, slot));
         }
-        state.insert_order_id(record.id, (record.market, slot));
+        let hash = state.salt.hash(record.id);
+        state.insert_order_id(hash, (record.market, slot));
         let own = self.own.entry((account, record.market)).or_default();
         own.push((record.arrival, slot));
         Ok(())
@@ -172,10 +173,11 @@ impl StateBuilder {
 pub(crate) fn seed(state: &mut State, settings: Option<Settings>) {
     let salt = settings.map_or(0, |settings| settings.salt);
     state.settings = settings;
+    state.salt = Salt::new(salt);
     state.ledger = Ledger::new(salt);
-    state.known = Window::new(salt);
+    state.known = Window::new(state.salt);
     state.client_ids = ClientIds::new(salt);
-    state.order_ids = OrderIds::new(salt);
+    state.order_ids = OrderIds::default();
 }
 
 fn push_market(state: &mut State, record: Record) -> Built {
@@ -212,7 +214,7 @@ fn push_tail(state: &mut State, record: Record) -> Built {
         }
         Record::Known { id, body_hash, outcome, time } => {
             ensure(state.known.get(id).is_none(), "a known command comes twice")?;
-            state.known.push(Known::new(id, body_hash, outcome, time));
+            state.known.push(state.salt.hash(id), Known::new(id, body_hash, outcome, time));
         }
         Record::RememberedCancel { order, account, expires_at } => {
             let before = state.remembered.insert(order, (account, expires_at));

@@ -175,8 +175,8 @@ impl Orders {
     #[inline]
     pub(crate) fn insert(&mut self, order: Order) -> u32 {
         if let Some(slot) = self.free.pop() {
-            *self.slots.get_mut(to_usize(slot)).expect("a free slot is of this table") =
-                Some(order);
+            let place = self.slots.get_mut(to_usize(slot)).filter(|place| place.is_none());
+            *place.expect("a free slot holds no order") = Some(order);
             return slot;
         }
         let slot = u32::try_from(self.slots.len()).expect("open orders fit 32 bits");

@@ -2,8 +2,6 @@
 
 use std::hint::black_box;
 
-use units::CommandId;
-
 use super::State;
 use crate::command::{Action, Command, OrderRef};
 
@@ -12,11 +10,11 @@ impl State {
     /// memory overlap which would otherwise stand in each command's way: the memory of known commands, accounts with
     /// their balances, orders with their places in the book. Changes nothing, and nothing follows from it.
     pub fn warm<'a>(&self, commands: impl Iterator<Item = &'a Command> + Clone) {
-        let known = commands.clone().map(|command| u64::from(self.known.touch(command.id)));
+        let known = commands.clone().map(|command| self.touch_id(command));
         black_box(known.fold(0, u64::wrapping_add));
         let accounts = commands.clone().map(|command| self.touch_account(&command.action));
         black_box(accounts.fold(0, u64::wrapping_add));
-        let orders = commands.map(|command| self.touch_order(command));
+        let orders = commands.map(|command| self.touch_order(&command.action));
         black_box(orders.fold(0, u64::wrapping_add));
     }
 
@@ -32,22 +30,21 @@ impl State {
     }
 
     #[inline]
-    fn touch_order(&self, command: &Command) -> u64 {
-        match &command.action {
-            Action::CancelOrder { order: OrderRef::Id(id), .. } => {
-                let Some((market, slot)) = self.find_order(*id) else { return 0 };
-                let order = market.orders.get(slot);
-                order
-                    .created_in
-                    .get()
-                    .wrapping_add(u64::from(order.own_place))
-                    .wrapping_add(market.book.touch(slot))
-            }
-            Action::PlaceOrder(_) => {
-                let found = self.order_ids.get(command.id, |_, _| CommandId::new(0));
-                u64::from(found.is_some())
-            }
-            _ => 0,
-        }
+    fn touch_id(&self, command: &Command) -> u64 {
+        let hash = self.salt.hash(command.id);
+        let found = match command.action {
+            Action::PlaceOrder(_) => self.order_ids.get(hash, |_, _| false).is_some(),
+            _ => false,
+        };
+        u64::from(found | self.known.touch(hash))
+    }
+
+    #[inline]
+    fn touch_order(&self, action: &Action) -> u64 {
+        let Action::CancelOrder { order: OrderRef::Id(id), .. } = action else { return 0 };
+        let Some((market, slot)) = self.find_order(*id) else { return 0 };
+        let order = market.orders.get(slot);
+        let place = u64::from(order.own_place).wrapping_add(market.book.touch(slot));
+        order.created_in.get().wrapping_add(place)
     }
 }

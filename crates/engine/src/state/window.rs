@@ -1,9 +1,11 @@
 //! The commands that are remembered, so that a repeat causes nothing.
 
 use std::collections::VecDeque;
+use std::mem;
 
-use units::{CommandId, Sequence, Time, mix_wide};
+use units::{CommandId, Sequence, Time};
 
+use super::ids::{IdHash, Salt};
 use super::order::to_usize;
 use super::places::Places;
 
@@ -35,9 +37,10 @@ impl Known {
 /// The window: a queue in the order of outcomes, and a table of positions in it. Evicted by time alone.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Window {
-    /// The queue in chunks of [`CHUNK`], the last of which is being filled: however long it is, nothing is moved when it
-    /// grows.
+    /// The queue in chunks of [`CHUNK`]: however long it is, nothing is moved when it grows.
     chunks: VecDeque<Vec<Known>>,
+    /// The last chunk, as long as there is room in it.
+    filling: Vec<Known>,
     /// How many at the front are forgotten: less than a chunk.
     forgotten: u32,
     length: u32,
@@ -45,7 +48,7 @@ pub(crate) struct Window {
     /// The position of the queue's front, counted from the first entry ever, wrapping at 2^32: far more than the
     /// window holds.
     first: u32,
-    salt: u64,
+    salt: Salt,
 }
 
 /// Entries of a chunk, as a power of two: 160 KiB.
@@ -53,37 +56,37 @@ const CHUNK_BITS: u32 = 12;
 const CHUNK: u32 = 1 << CHUNK_BITS;
 
 impl Window {
-    pub(crate) fn new(salt: u64) -> Self {
+    pub(crate) fn new(salt: Salt) -> Self {
         Self { salt, ..Self::default() }
     }
 
     #[inline]
     pub(crate) fn get(&self, id: CommandId) -> Option<&Known> {
         let same = |position| self.at(position).id() == id;
-        self.table.find(self.hash(id), same).map(|position| self.at(position))
+        let position = self.table.find(self.salt.hash(id).upper(), same)?;
+        Some(self.at(position))
     }
 
     /// Reads what [`Window::get`] and [`Window::push`] will read first, and returns whether something is there.
     #[inline]
-    pub(crate) fn touch(&self, id: CommandId) -> bool {
-        self.table.touch(self.hash(id))
+    pub(crate) fn touch(&self, hash: IdHash) -> bool {
+        self.table.touch(hash.upper())
     }
 
     #[inline]
-    pub(crate) fn push(&mut self, known: Known) {
-        self.table.insert(self.hash(known.id()), self.first.wrapping_add(self.length));
+    pub(crate) fn push(&mut self, hash: IdHash, known: Known) {
+        self.table.insert(hash.upper(), self.first.wrapping_add(self.length));
         self.length = self.length.checked_add(1).expect("the window fits 32 bits");
-        match self.chunks.back_mut() {
-            Some(last) if last.len() < to_usize(CHUNK) => last.push(known),
-            _ => self.push_chunk(known),
+        if self.filling.len() == to_usize(CHUNK) {
+            self.begin_chunk();
         }
+        self.filling.push(known);
     }
 
     #[cold]
-    fn push_chunk(&mut self, known: Known) {
-        let mut chunk = Vec::with_capacity(to_usize(CHUNK));
-        chunk.push(known);
-        self.chunks.push_back(chunk);
+    fn begin_chunk(&mut self) {
+        let chunk = Vec::with_capacity(to_usize(CHUNK));
+        self.chunks.push_back(mem::replace(&mut self.filling, chunk));
     }
 
     /// Forgets what is older than `micros`.
@@ -91,19 +94,19 @@ impl Window {
         while let Some(&old) = self.nth(0)
             && now.micros_since(old.time) > micros
         {
-            self.table.remove(self.hash(old.id()), self.first);
+            self.table.remove(self.salt.hash(old.id()).upper(), self.first);
             self.first = self.first.wrapping_add(1);
             self.length = self.length.saturating_sub(1);
             self.forgotten = self.forgotten.saturating_add(1);
             if self.forgotten == CHUNK {
                 self.forgotten = 0;
-                self.chunks.pop_front();
+                self.chunks.pop_front().unwrap_or_else(|| mem::take(&mut self.filling));
             }
         }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Known> {
-        self.chunks.iter().flatten().skip(to_usize(self.forgotten))
+        self.chunks.iter().chain([&self.filling]).flatten().skip(to_usize(self.forgotten))
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -112,14 +115,9 @@ impl Window {
 
     /// The bytes that the window takes.
     pub(crate) fn bytes(&self) -> usize {
-        let chunk = to_usize(CHUNK).saturating_mul(size_of::<Known>());
-        self.chunks.len().saturating_mul(chunk).saturating_add(self.table.bytes())
-    }
-
-    #[inline]
-    fn hash(&self, id: CommandId) -> u32 {
-        let half = mix_wide(id.get(), self.salt) >> 32_u32;
-        u32::try_from(half).expect("shifted to 32 bits")
+        let chunks = self.chunks.iter().chain([&self.filling]);
+        let entries = chunks.map(Vec::capacity).fold(0, usize::saturating_add);
+        entries.saturating_mul(size_of::<Known>()).saturating_add(self.table.bytes())
     }
 
     #[inline]
@@ -131,7 +129,7 @@ impl Window {
     #[inline]
     fn nth(&self, before: u32) -> Option<&Known> {
         let at = self.forgotten.checked_add(before)?;
-        let chunk = self.chunks.get(to_usize(at >> CHUNK_BITS))?;
+        let chunk = self.chunks.get(to_usize(at >> CHUNK_BITS)).unwrap_or(&self.filling);
         chunk.get(to_usize(at & CHUNK.wrapping_sub(1)))
     }
 }
