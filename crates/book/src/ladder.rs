@@ -1,6 +1,7 @@
 //! The prices of one side, in order.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use units::PriceTicks;
 
@@ -66,10 +67,20 @@ impl Ladder {
         }
     }
 
-    /// Returns the levels, best first.
+    /// Returns the levels, best first. The tree is not walked before the second one is asked for.
     #[inline]
     pub(crate) fn iter(&self, side: Side) -> impl Iterator<Item = u32> + '_ {
-        let mut levels = self.levels.values().copied();
+        let behind = self.best.into_iter().flat_map(move |(best, _)| self.behind(side, best));
+        self.best().into_iter().chain(behind)
+    }
+
+    /// Returns the levels behind a price, best first.
+    fn behind(&self, side: Side, price: PriceTicks) -> impl Iterator<Item = u32> + '_ {
+        let range = match side {
+            Side::Buy => (Bound::Unbounded, Bound::Excluded(price)),
+            Side::Sell => (Bound::Excluded(price), Bound::Unbounded),
+        };
+        let mut levels = self.levels.range(range).map(|(_, &level)| level);
         core::iter::from_fn(move || match side {
             Side::Buy => levels.next_back(),
             Side::Sell => levels.next(),

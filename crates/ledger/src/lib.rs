@@ -39,23 +39,19 @@ impl AccountIndex {
     }
 }
 
-/// One asset's way in a trade: who gives what of it to whom, and what of it is the fee.
+/// What one side of a trade gives to the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Leg {
-    /// What is given.
+    /// Of what.
     pub asset: AssetId,
-    /// Who gives it, out of what is held.
-    pub payer: AccountIndex,
-    /// Who gets it, the fee aside.
-    pub payee: AccountIndex,
-    /// How much is given.
+    /// How much.
     pub amount: Amount,
     /// What of it is the fee.
     pub fee: Amount,
 }
 
 impl Leg {
-    /// Returns what the payee gets.
+    /// Returns what the other side gets.
     ///
     /// # Panics
     ///
@@ -85,6 +81,36 @@ struct Account {
     id: AccountId,
     sequence: u64,
     balances: Vec<(AssetId, Balance)>,
+}
+
+impl Account {
+    /// Gives one leg of a trade out of what is held, and gets the other.
+    #[inline]
+    fn exchange(&mut self, gives: Leg, gets: Leg) {
+        if !gives.amount.is_zero() {
+            let held = &mut self.balance_mut(gives.asset).held;
+            *held = held.checked_sub(gives.amount).expect("an order holds what it gives");
+        }
+        self.credit(gets.asset, gets.net());
+    }
+
+    #[inline]
+    fn credit(&mut self, asset: AssetId, amount: Amount) {
+        if !amount.is_zero() {
+            let available = &mut self.balance_mut(asset).available;
+            let sum = available.checked_add(amount);
+            *available = sum.expect("a balance stays within the supply");
+        }
+    }
+
+    #[inline]
+    fn balance_mut(&mut self, asset: AssetId) -> &mut Balance {
+        let at = match place_of(&self.balances, asset) {
+            Some(at) => at,
+            None => insert_balance(&mut self.balances, asset),
+        };
+        &mut self.balances.get_mut(at).expect("the balance was just found").1
+    }
 }
 
 /// No account.
@@ -194,7 +220,7 @@ impl Ledger {
     /// [`Ledger::imbalance`] finds a snapshot that does not balance.
     #[inline]
     pub fn restore_balance(&mut self, account: AccountIndex, asset: AssetId, balance: Balance) {
-        *self.balance_mut(account, asset) = balance;
+        *self.account_mut(account).balance_mut(asset) = balance;
     }
 
     /// Sets the outside world's balance, as a snapshot has it.
@@ -295,26 +321,31 @@ impl Ledger {
         if amount.is_zero() {
             return;
         }
-        let available = &mut self.balance_mut(payer, asset).available;
+        let available = &mut self.account_mut(payer).balance_mut(asset).available;
         let left = available.checked_sub(amount);
         *available = left.expect("the payer has what the transfer takes");
-        self.credit(asset, payee, amount);
+        self.account_mut(payee).credit(asset, amount);
     }
 
-    /// Moves what a leg says from what the payer holds to the payee and, the fee of it, to `fees`.
+    /// Settles a trade: each side's leg goes from what it holds to what is available to the other and, the fee of it, to
+    /// `fees`.
     ///
     /// # Panics
     ///
-    /// When the payer does not hold it: who calls has made sure of that when the order was accepted.
+    /// When a side does not hold its leg: who calls has made sure of that when its order was accepted.
     #[inline]
-    pub fn settle(&mut self, leg: &Leg, fees: AccountIndex) {
-        if leg.amount.is_zero() {
-            return;
-        }
-        let held = &mut self.balance_mut(leg.payer, leg.asset).held;
-        *held = held.checked_sub(leg.amount).expect("the payer holds what the leg takes");
-        self.credit(leg.asset, leg.payee, leg.net());
-        self.credit(leg.asset, fees, leg.fee);
+    pub fn settle(
+        &mut self,
+        maker: (AccountIndex, Leg),
+        taker: (AccountIndex, Leg),
+        fees: AccountIndex,
+    ) {
+        let ((maker, given), (taker, paid)) = (maker, taker);
+        self.account_mut(maker).exchange(given, paid);
+        self.account_mut(taker).exchange(paid, given);
+        let fees = self.account_mut(fees);
+        fees.credit(given.asset, given.fee);
+        fees.credit(paid.asset, paid.fee);
     }
 
     /// Brings `amount` in from the outside world.
@@ -327,7 +358,7 @@ impl Ledger {
         assert!(self.has_room(asset, amount), "a deposit stays within the supply");
         let outside = self.outside_mut(asset);
         *outside = outside.checked_sub(amount.signed()).expect("supplies fit 127 bits");
-        self.credit(asset, account, amount);
+        self.account_mut(account).credit(asset, amount);
     }
 
     /// Takes `amount` of what is held out to the outside world.
@@ -337,7 +368,7 @@ impl Ledger {
     /// When it exceeds what is held.
     #[inline]
     pub fn withdraw(&mut self, asset: AssetId, account: AccountIndex, amount: Amount) {
-        let held = &mut self.balance_mut(account, asset).held;
+        let held = &mut self.account_mut(account).balance_mut(asset).held;
         *held = held.checked_sub(amount).expect("a withdrawal spends its hold");
         let outside = self.outside_mut(asset);
         *outside = outside.checked_add(amount.signed()).expect("supplies fit 127 bits");
@@ -371,16 +402,6 @@ impl Ledger {
     }
 
     #[inline]
-    fn credit(&mut self, asset: AssetId, payee: AccountIndex, amount: Amount) {
-        if amount.is_zero() {
-            return;
-        }
-        let available = &mut self.balance_mut(payee, asset).available;
-        let sum = available.checked_add(amount);
-        *available = sum.expect("a balance stays within the supply");
-    }
-
-    #[inline]
     fn account(&self, account: AccountIndex) -> &Account {
         self.accounts.get(to_usize(account.0)).expect("an index is of this ledger")
     }
@@ -395,16 +416,6 @@ impl Ledger {
         let balances = &mut self.account_mut(account).balances;
         let at = place_of(balances, asset)?;
         balances.get_mut(at).map(|(_, balance)| balance)
-    }
-
-    #[inline]
-    fn balance_mut(&mut self, account: AccountIndex, asset: AssetId) -> &mut Balance {
-        let balances = &mut self.account_mut(account).balances;
-        let at = match place_of(balances, asset) {
-            Some(at) => at,
-            None => insert_balance(balances, asset),
-        };
-        &mut balances.get_mut(at).expect("the balance was just found").1
     }
 
     #[inline]

@@ -84,11 +84,15 @@ proptest! {
                     ledger.transfer(USD, accounts[a], accounts[b], amount(m.min(available)));
                 }
                 Step::Settle(a, b, m, n) => {
-                    let amount = amount(m.min(ledger.balance(accounts[a], USD).held.get()));
-                    let fee = Amount::new(n.min(amount.get()));
-                    let (payer, payee) = (accounts[a], accounts[b]);
-                    let leg = Leg { asset: USD, payer, payee, amount, fee };
-                    ledger.settle(&leg, accounts[(b + 1) % 4]);
+                    let held = |who: usize| ledger.balance(accounts[who], USD).held.get();
+                    let given = m.min(held(a));
+                    let paid = n.min(if a == b { held(b) - given } else { held(b) });
+                    let leg = |units: u128, fee: u128| {
+                        Leg { asset: USD, amount: amount(units), fee: amount(fee.min(units)) }
+                    };
+                    let (maker, taker) = (accounts[a], accounts[b]);
+                    let (given, paid) = (leg(given, n), leg(paid, m));
+                    ledger.settle((maker, given), (taker, paid), accounts[(b + 1) % 4]);
                 }
                 Step::Withdraw(a, m) => {
                     let out = m.min(ledger.balance(accounts[a], USD).held.get());

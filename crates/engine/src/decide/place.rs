@@ -6,7 +6,7 @@ use units::{Amount, CommandId, MarketId, OrderId, PriceTicks, QuantityLots};
 use super::money::{Owner, active_account, check_funds};
 use super::walk::{Stop, Taker, Walk};
 use crate::command::{CancelReason, Command, NewOrder, OrderType, TimeInForce};
-use crate::config::MarketState;
+use crate::config::{MarketConfig, MarketState};
 use crate::event::{Ending, Event, PlacedOrder};
 use crate::reject::Reject;
 use crate::state::{AccountInfo, Market, State, band};
@@ -38,8 +38,10 @@ pub(super) fn place(
         check_trigger(market, order)?;
     }
     let order_id = market.last_order_id.next();
-    let remembered = state.remembered.get(&command.id);
-    if remembered.is_some_and(|(account, _)| *account == order.account) {
+    if !state.remembered.is_empty()
+        && let Some((account, _)) = state.remembered.get(&command.id)
+        && *account == order.account
+    {
         let ending = Ending::Cancelled(CancelReason::CancelledBeforeArrival);
         return Ok(not_traded(order_id, limit, Amount::ZERO, ending));
     }
@@ -318,20 +320,25 @@ fn check_notional(
     let config = &market.config;
     let base = config.base_amount(order.quantity).ok_or(Reject::NotionalTooLarge)?;
     let at = if order.order_type == OrderType::Market { market.reference } else { limit };
-    let check = |amount: Amount| match amount {
-        amount if amount > Amount::COMMAND_MAX => Err(Reject::NotionalTooLarge),
-        amount if amount < config.notional_min => Err(Reject::NotionalTooSmall),
-        _ => Ok(()),
-    };
     let mut notional = Amount::ZERO;
     if let Some(price) = at
         && !order.quantity.is_zero()
     {
         notional = config.notional(price, order.quantity).ok_or(Reject::NotionalTooLarge)?;
-        check(notional)?;
+        check_least(config, notional)?;
     }
-    order.quote_amount.map_or(Ok(()), check)?;
+    if let Some(amount) = order.quote_amount {
+        if amount > Amount::COMMAND_MAX {
+            return Err(Reject::NotionalTooLarge);
+        }
+        check_least(config, amount)?;
+    }
     Ok(if order.side == Side::Buy { notional } else { base })
+}
+
+#[inline]
+fn check_least(config: &MarketConfig, notional: Amount) -> Result<(), Reject> {
+    if notional < config.notional_min { Err(Reject::NotionalTooSmall) } else { Ok(()) }
 }
 
 /// A limit price is within the band around the reference; a stop's, around its own trigger.

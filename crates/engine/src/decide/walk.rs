@@ -8,7 +8,7 @@ use units::{Amount, PriceTicks, QuantityLots, TradeId};
 
 use crate::command::SelfTradePrevention;
 use crate::event::{Fill, Step};
-use crate::state::{Market, State};
+use crate::state::{Market, Order, State};
 
 /// An order that looks for others to trade with.
 pub(super) struct Taker<'a> {
@@ -48,18 +48,18 @@ pub(super) struct Walk {
     pub(super) filled: QuantityLots,
     pub(super) notional: Amount,
     pub(super) stop: Stop,
+    last_trade_id: TradeId,
 }
 
 /// A maker as the walk sees it: an iceberg's later slices come back to the end of the queue.
-struct Maker {
-    key: u32,
-    owner: u32,
+struct Maker<'a> {
+    order: &'a Order,
     visible: u64,
     hidden: u64,
     display: u64,
 }
 
-impl Taker<'_> {
+impl<'a> Taker<'a> {
     /// Walks the book in price-time priority until something stops it.
     pub(super) fn walk(&self) -> Walk {
         let mut walk = Walk {
@@ -67,6 +67,7 @@ impl Taker<'_> {
             filled: QuantityLots::ZERO,
             notional: Amount::ZERO,
             stop: Stop::BookEmpty,
+            last_trade_id: self.market.last_trade_id,
         };
         for (price, queue) in self.market.book.queues(self.side.opposite()) {
             if self.limit.is_some_and(|limit| !self.side.accepts(limit, price)) {
@@ -86,20 +87,21 @@ impl Taker<'_> {
     }
 
     /// Meets one maker; `Err` says why the walk ends.
+    #[inline]
     fn meet(
         &self,
         walk: &mut Walk,
         price: PriceTicks,
-        maker: Maker,
-        again: &mut VecDeque<Maker>,
+        maker: Maker<'a>,
+        again: &mut VecDeque<Maker<'a>>,
     ) -> Result<(), Stop> {
         let wanted = self.wanted(walk, price)?;
         let steps_max = usize::try_from(self.state.limits().steps_max).unwrap_or(usize::MAX);
         if walk.steps.len() >= steps_max {
             return Err(Stop::TooManySteps);
         }
-        let order = self.market.orders.get(maker.key);
-        let own = maker.owner == self.account.get();
+        let order = maker.order;
+        let own = order.account == self.account;
         match self.self_trade_prevention {
             SelfTradePrevention::CancelNewest if own => return Err(Stop::SelfTrade),
             SelfTradePrevention::CancelOldest | SelfTradePrevention::CancelBoth if own => {
@@ -113,7 +115,7 @@ impl Taker<'_> {
             _ => {}
         }
         let quantity = QuantityLots::new(wanted.min(maker.visible));
-        self.fill(walk, price, quantity, &maker);
+        self.fill(walk, price, quantity, order);
         if maker.visible == quantity.get() && maker.hidden > 0 {
             let visible = maker.display.min(maker.hidden);
             let hidden = maker.hidden.checked_sub(visible).expect("a slice is part of the rest");
@@ -131,6 +133,7 @@ impl Taker<'_> {
     }
 
     /// How much more it takes at this price; `Err` where it takes nothing.
+    #[inline]
     fn wanted(&self, walk: &Walk, price: PriceTicks) -> Result<u64, Stop> {
         let by_quantity = match self.quantity {
             Some(quantity) => {
@@ -153,7 +156,8 @@ impl Taker<'_> {
         }
     }
 
-    fn fill(&self, walk: &mut Walk, price: PriceTicks, quantity: QuantityLots, maker: &Maker) {
+    #[inline]
+    fn fill(&self, walk: &mut Walk, price: PriceTicks, quantity: QuantityLots, maker: &Order) {
         let config = &self.market.config;
         let notional = config.notional(price, quantity);
         let notional = notional.expect("a part of a maker's notional is no more than the whole");
@@ -163,13 +167,13 @@ impl Taker<'_> {
             Side::Buy => (base, notional),
             Side::Sell => (notional, base),
         };
-        let order = self.market.orders.get(maker.key);
         walk.filled = walk.filled.checked_add(quantity).expect("no more is filled than asked");
         walk.notional = walk.notional.checked_add(notional).expect("all notionals fit 128 bits");
+        walk.last_trade_id = walk.last_trade_id.next();
         walk.steps.push(Step::Fill(Fill {
-            trade_id: self.next_trade_id(walk),
-            maker: order.order_id,
-            maker_account: self.state.ledger.id(order.account),
+            trade_id: walk.last_trade_id,
+            maker: maker.order_id,
+            maker_account: self.state.ledger.id(maker.account),
             price,
             quantity,
             maker_fee: config.maker_fee.of_rounded_up(maker_gets),
@@ -177,15 +181,8 @@ impl Taker<'_> {
         }));
     }
 
-    fn next_trade_id(&self, walk: &Walk) -> TradeId {
-        let fills = walk.steps.iter().rev().find_map(|step| match step {
-            Step::Fill(fill) => Some(fill.trade_id),
-            Step::MakerCancelled { .. } => None,
-        });
-        fills.unwrap_or(self.market.last_trade_id).next()
-    }
-
-    fn maker(&self, resting: book::Resting) -> Maker {
+    #[inline]
+    fn maker(&self, resting: book::Resting) -> Maker<'a> {
         let visible = resting.visible.get();
         let order = self.market.orders.get(resting.key);
         let (hidden, display) = match order.extra().display {
@@ -195,6 +192,6 @@ impl Taker<'_> {
             }
             None => (0, 0),
         };
-        Maker { key: resting.key, owner: resting.owner, visible, hidden, display }
+        Maker { order, visible, hidden, display }
     }
 }

@@ -26,7 +26,9 @@ impl<O: Observer> Evolver<'_, O> {
         let state = &mut *self.state;
         state.arrivals = state.arrivals.checked_add(1).expect("arrivals fit 64 bits");
         let arrival = state.arrivals;
-        if let Some((_, expires_at)) = state.remembered.remove(&command.id) {
+        if !state.remembered.is_empty()
+            && let Some((_, expires_at)) = state.remembered.remove(&command.id)
+        {
             state.remembered_expiries.remove(&(expires_at, command.id));
         }
         if let Some(client_order_id) = &new.client_order_id {

@@ -108,20 +108,20 @@ impl<O: Observer> Trading<'_, O> {
             Side::Buy => ((base_asset, base), (quote_asset, notional)),
             Side::Sell => ((quote_asset, notional), (base_asset, base)),
         };
-        let leg = |(asset, amount), payer, payee, fee| Leg { asset, payer, payee, amount, fee };
-        let given = leg(from_maker, maker.account, taker.account, fill.taker_fee);
-        let paid = leg(from_taker, taker.account, maker.account, fill.maker_fee);
+        let leg = |(asset, amount), fee| Leg { asset, amount, fee };
+        let given = leg(from_maker, fill.taker_fee);
+        let paid = leg(from_taker, fill.maker_fee);
 
         self.note_trade(fill);
-        self.ledger.settle(&given, fees);
-        self.ledger.settle(&paid, fees);
+        self.ledger.settle((maker.account, given), (taker.account, paid), fees);
         let taker_sequence = self.ledger.count_changes(taker.account, 1);
         // The trade, the order, its two balances.
         let maker_sequence = self.ledger.count_changes(maker.account, 4);
         if O::FOLLOWS {
+            let (given, paid) = ((maker.account, given), (taker.account, paid));
             // Of the base first.
             let legs = if taker.side == Side::Buy { [given, paid] } else { [paid, given] };
-            self.tell_settled(fill.trade_id, fees, &legs);
+            self.tell_settled(fill.trade_id, fees, legs);
             self.tell_trade(taker, maker, fill, notional, (taker_sequence, maker_sequence));
         }
         self.advance_maker(maker, fill.quantity, maker_sequence.saturating_add(1));
@@ -171,8 +171,8 @@ impl<O: Observer> Trading<'_, O> {
         self.tell_open_order(slot, account_sequence);
     }
 
-    /// Tells of the postings of a trade; those of nothing are left out.
-    fn tell_settled(&mut self, trade: TradeId, fees: AccountIndex, legs: &[Leg; 2]) {
+    /// Tells of the postings of a trade, each leg with who gives it; those of nothing are left out.
+    fn tell_settled(&mut self, trade: TradeId, fees: AccountIndex, legs: [(AccountIndex, Leg); 2]) {
         let mut postings = [Posting {
             account: AccountId::OUTSIDE,
             asset: AssetId::default(),
@@ -180,10 +180,10 @@ impl<O: Observer> Trading<'_, O> {
         }; 6];
         let mut places = postings.iter_mut();
         let mut count = 0_usize;
-        for leg in legs {
+        let [(first, _), (second, _)] = legs;
+        for ((payer, leg), payee) in legs.into_iter().zip([second, first]) {
             let out = leg.amount.signed().checked_neg().expect("an amount has a negative");
-            let parts =
-                [(leg.payer, out), (leg.payee, leg.net().signed()), (fees, leg.fee.signed())];
+            let parts = [(payer, out), (payee, leg.net().signed()), (fees, leg.fee.signed())];
             for (account, amount) in parts.into_iter().filter(|(_, amount)| *amount != 0) {
                 let account = self.ledger.id(account);
                 let place = places.next().expect("two legs have six parts");

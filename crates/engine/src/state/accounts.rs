@@ -66,13 +66,12 @@ impl AccountInfo {
 
     #[inline]
     pub(crate) fn own_in(&self, market: MarketId) -> Option<&OwnOrders> {
-        self.own.iter().find(|own| own.market == market)
+        self.own.get(self.place_of(market).ok()?)
     }
 
     #[inline]
     pub(crate) fn own_in_mut(&mut self, market: MarketId) -> &mut OwnOrders {
-        // In the order of the markets: what is decided from it must not depend on which came first.
-        let at = match self.own.binary_search_by_key(&market, |own| own.market) {
+        let at = match self.place_of(market) {
             Ok(at) => at,
             Err(at) => {
                 self.own.insert(at, OwnOrders { market, slots: Vec::new() });
@@ -80,6 +79,18 @@ impl AccountInfo {
             }
         };
         self.own.get_mut(at).expect("the entry was just found")
+    }
+
+    /// Finds a market's list, or where it would be: in the order of the markets, for what is decided from it must not
+    /// depend on which came first.
+    #[inline]
+    fn place_of(&self, market: MarketId) -> Result<usize, usize> {
+        // Where its id says, if the account has had orders in every market before it.
+        let likely = usize::from(market.get());
+        match self.own.get(likely) {
+            Some(own) if own.market == market => Ok(likely),
+            _ => self.own.binary_search_by_key(&market, |own| own.market),
+        }
     }
 }
 

@@ -62,9 +62,15 @@ impl Window {
 
     #[inline]
     pub(crate) fn get(&self, id: CommandId) -> Option<&Known> {
-        let same = |position| self.at(position).id() == id;
+        let same = |position| self.is(position, id);
         let position = self.table.find(self.salt.hash(id).upper(), same)?;
         Some(self.at(position))
+    }
+
+    /// Tells whether an entry has an id. Hardly ever asked of another one's, as the hashes would have to be equal.
+    #[cold]
+    fn is(&self, position: u32, id: CommandId) -> bool {
+        self.at(position).id() == id
     }
 
     /// Reads what [`Window::get`] and [`Window::push`] will read first, and returns whether something is there.
@@ -120,7 +126,6 @@ impl Window {
         entries.saturating_mul(size_of::<Known>()).saturating_add(self.table.bytes())
     }
 
-    #[inline]
     fn at(&self, position: u32) -> &Known {
         self.nth(position.wrapping_sub(self.first)).expect("the table names entries")
     }
