@@ -2,20 +2,32 @@
 
 use super::order::to_usize;
 
-/// A table with open addressing and linear probing. A slot is one word: 32 bits of a hash above a position, 0: vacant.
+/// A table with open addressing by buckets. Most branches of a look-up go the same way every time: it reads one cache line
+/// as a rule, compares all the hashes in it at once, and nothing of what the positions name unless a hash is equal.
 ///
-/// A look-up reads one cache line as a rule, and nothing of what the positions name unless the hashes are equal. The
-/// upper bits of the hash are a word's first slot, so that growing reads and writes from one end to the other.
+/// The upper bits of the hash are its home, so that growing reads and writes from one end to the other. An entry that finds
+/// its home full goes to the next bucket that is not.
 #[derive(Clone, Debug)]
 pub(crate) struct Places {
-    slots: Vec<u64>,
-    /// What the hash is shifted by to give its first slot.
+    buckets: Vec<Bucket>,
+    /// What the hash is shifted by to give its home.
     shift: u32,
     length: usize,
 }
 
-/// Slots of an empty table, as a power of two.
-const BITS_MIN: u32 = 6;
+/// Entries of a bucket.
+const WAYS: usize = 8;
+
+/// One cache line: hashes and, beside each, its position. Filled from the front; a hash of 0: vacant.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(align(64))]
+struct Bucket {
+    hashes: [u32; WAYS],
+    positions: [u32; WAYS],
+}
+
+/// Buckets of an empty table, as a power of two.
+const BITS_MIN: u32 = 3;
 
 impl Default for Places {
     fn default() -> Self {
@@ -26,87 +38,94 @@ impl Default for Places {
 impl Places {
     fn with_bits(bits: u32) -> Self {
         let shift = u32::BITS.checked_sub(bits).expect("the window fits 32 bits");
-        let slots = 1_usize.checked_shl(bits).expect("this runs on machines of 32 bits or more");
-        Self { slots: vec![0; slots], shift, length: 0 }
+        let buckets = 1_usize.checked_shl(bits).expect("this runs on machines of 32 bits or more");
+        Self { buckets: vec![Bucket::default(); buckets], shift, length: 0 }
     }
 
     /// Finds the position with this hash that is the `same`.
     #[inline]
     pub(crate) fn find(&self, hash: u32, same: impl Fn(u32) -> bool) -> Option<u32> {
+        let hash = never_zero(hash);
         let mut at = self.home(hash);
         loop {
-            let word = self.word(at);
-            if word == 0 {
-                return None;
+            let bucket = self.bucket(at);
+            if bucket.has(hash)
+                && let Some(found) = bucket.positions_of(hash).find(|&position| same(position))
+            {
+                return Some(found);
             }
-            let (other, position) = parts(word);
-            if other == hash | 1 && same(position) {
-                return Some(position);
+            if !bucket.is_full() {
+                return None;
             }
             at = self.next(at);
         }
     }
 
-    /// Tells whether the first slot of a hash is taken.
+    /// Tells whether the home of a hash has an entry.
     #[inline]
     pub(crate) fn touch(&self, hash: u32) -> bool {
-        self.word(self.home(hash)) != 0
+        let [first, ..] = self.bucket(self.home(hash)).hashes;
+        first != 0
     }
 
     #[inline]
     pub(crate) fn insert(&mut self, hash: u32, position: u32) {
-        // At five eighths an unsuccessful look-up reads four words (Knuth 6.4, linear probing).
-        if self.length.saturating_mul(8) >= self.slots.len().saturating_mul(5) {
+        // At five of eight, one bucket in eight is full; half of the time it is one in a hundred.
+        if self.length >= self.buckets.len().saturating_mul(5) {
             self.grow();
         }
         self.length = self.length.saturating_add(1);
-        self.place(word_of(hash, position));
+        self.place(never_zero(hash), position);
     }
 
     /// Removes what was inserted. What was pushed on by it moves back, so that no marks of removed ones pile up.
     pub(crate) fn remove(&mut self, hash: u32, position: u32) {
-        let word = word_of(hash, position);
+        let hash = never_zero(hash);
         let mut hole = self.home(hash);
-        while self.word(hole) != word {
-            assert!(self.word(hole) != 0, "the table names every entry");
+        let mut is_full = self.bucket(hole).is_full();
+        while !self.bucket_mut(hole).remove(hash, position) {
+            assert!(is_full, "the table names every entry");
             hole = self.next(hole);
+            is_full = self.bucket(hole).is_full();
         }
-        let mut at = self.next(hole);
-        while self.word(at) != 0 {
-            let moved = self.word(at);
-            let way = self.distance(self.home(parts(moved).0), at);
-            if way >= self.distance(hole, at) {
-                *self.word_mut(hole) = moved;
+        // Only behind a full bucket is there anything that was pushed on.
+        let mut at = hole;
+        while is_full {
+            at = self.next(at);
+            is_full = self.bucket(at).is_full();
+            let way = self.distance(hole, at);
+            let pushed = |hash| self.distance(self.home(hash), at) >= way;
+            let moved = self.bucket(at).entries().find(|entry| pushed(entry.0));
+            if let Some((hash, position)) = moved {
+                self.bucket_mut(at).remove(hash, position);
+                self.bucket_mut(hole).push(hash, position);
                 hole = at;
             }
-            at = self.next(at);
         }
-        *self.word_mut(hole) = 0;
-        self.length = self.length.checked_sub(1).expect("the table counts its words");
+        self.length = self.length.checked_sub(1).expect("the table counts its entries");
     }
 
     /// The bytes that the table takes.
     pub(crate) fn bytes(&self) -> usize {
-        self.slots.capacity().saturating_mul(size_of::<u64>())
+        self.buckets.capacity().saturating_mul(size_of::<Bucket>())
     }
 
     #[cold]
     fn grow(&mut self) {
         let bits = u32::BITS.saturating_sub(self.shift).saturating_add(1);
         let mut grown = Self { length: self.length, ..Self::with_bits(bits) };
-        for &word in self.slots.iter().filter(|&&word| word != 0) {
-            grown.place(word);
+        for (hash, position) in self.buckets.iter().flat_map(Bucket::entries) {
+            grown.place(hash, position);
         }
         *self = grown;
     }
 
     #[inline]
-    fn place(&mut self, word: u64) {
-        let mut at = self.home(parts(word).0);
-        while self.word(at) != 0 {
+    fn place(&mut self, hash: u32, position: u32) {
+        let mut at = self.home(hash);
+        while !self.bucket_mut(at).push(hash, position) {
             at = self.next(at);
         }
-        *self.word_mut(at) = word;
     }
 
     #[inline]
@@ -126,32 +145,71 @@ impl Places {
 
     #[inline]
     fn mask(&self) -> usize {
-        self.slots.len().wrapping_sub(1)
+        self.buckets.len().wrapping_sub(1)
     }
 
     #[inline]
-    fn word(&self, at: usize) -> u64 {
-        *self.slots.get(at).expect("slots are counted modulo their number")
+    fn bucket(&self, at: usize) -> &Bucket {
+        self.buckets.get(at).expect("buckets are counted modulo their number")
     }
 
     #[inline]
-    fn word_mut(&mut self, at: usize) -> &mut u64 {
-        self.slots.get_mut(at).expect("slots are counted modulo their number")
+    fn bucket_mut(&mut self, at: usize) -> &mut Bucket {
+        self.buckets.get_mut(at).expect("buckets are counted modulo their number")
     }
 }
 
-/// No hash is zero in a word, or a word could be.
-#[inline]
-fn word_of(hash: u32, position: u32) -> u64 {
-    u64::from(hash | 1) << 32_u32 | u64::from(position)
+impl Bucket {
+    /// Tells whether a hash is among those here, without a branch for each.
+    #[inline]
+    fn has(&self, hash: u32) -> bool {
+        self.hashes.iter().fold(false, |found, &other| found | (other == hash))
+    }
+
+    #[inline]
+    fn is_full(&self) -> bool {
+        let [.., last] = self.hashes;
+        last != 0
+    }
+
+    fn entries(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+        let entries = self.hashes.iter().copied().zip(self.positions);
+        entries.take_while(|&(hash, _)| hash != 0)
+    }
+
+    #[cold]
+    fn positions_of(&self, hash: u32) -> impl Iterator<Item = u32> + '_ {
+        self.entries().filter(move |entry| entry.0 == hash).map(|entry| entry.1)
+    }
+
+    /// Puts an entry behind the last one, and tells whether there was room. Without a branch for each either.
+    #[inline]
+    fn push(&mut self, hash: u32, position: u32) -> bool {
+        let taken = self.hashes.iter().map(|&hash| u32::from(hash != 0));
+        let end = to_usize(taken.fold(0, u32::wrapping_add));
+        let room = self.hashes.get_mut(end).zip(self.positions.get_mut(end));
+        room.map(|place| (*place.0, *place.1) = (hash, position)).is_some()
+    }
+
+    /// Takes an entry out, into whose place the last one comes, and tells whether it was here.
+    fn remove(&mut self, hash: u32, position: u32) -> bool {
+        let Some(at) = self.entries().position(|entry| entry == (hash, position)) else {
+            return false;
+        };
+        let last = self.entries().count().saturating_sub(1);
+        self.hashes.swap(at, last);
+        self.positions.swap(at, last);
+        if let Some(vacant) = self.hashes.get_mut(last) {
+            *vacant = 0;
+        }
+        true
+    }
 }
 
-/// A word's hash and position.
+/// A vacant entry has the hash 0.
 #[inline]
-fn parts(word: u64) -> (u32, u32) {
-    let low = u32::try_from(word & u64::from(u32::MAX)).expect("masked to 32 bits");
-    let high = u32::try_from(word >> 32_u32).expect("shifted to 32 bits");
-    (high, low)
+fn never_zero(hash: u32) -> u32 {
+    hash | 1
 }
 
 #[cfg(test)]
@@ -185,6 +243,7 @@ mod tests {
         for (hash, position) in list {
             places.remove(hash, position);
         }
-        assert!(places.slots.iter().all(|&word| word == 0), "nothing is left behind");
+        let left = places.buckets.iter().flat_map(Bucket::entries);
+        assert_eq!(left.count(), 0, "nothing is left behind");
     }
 }
