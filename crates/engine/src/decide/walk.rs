@@ -10,6 +10,9 @@ use crate::command::SelfTradePrevention;
 use crate::event::{Fill, Step};
 use crate::state::{Market, Order, State};
 
+/// Room for the steps of most orders, so that their list is made once.
+const STEPS_LIKELY: usize = 8;
+
 /// An order that looks for others to trade with.
 pub(super) struct Taker<'a> {
     pub(super) state: &'a State,
@@ -63,7 +66,7 @@ impl<'a> Taker<'a> {
     /// Walks the book in price-time priority until something stops it.
     pub(super) fn walk(&self) -> Walk {
         let mut walk = Walk {
-            steps: Vec::new(),
+            steps: Vec::with_capacity(STEPS_LIKELY),
             filled: QuantityLots::ZERO,
             notional: Amount::ZERO,
             stop: Stop::BookEmpty,

@@ -65,6 +65,7 @@ impl<O: Observer> Trading<'_, O> {
             }
         }
         if !traded.filled.is_zero() {
+            self.market.note_reference();
             let (base, quote) = (self.market.config.base, self.market.config.quote);
             self.count_balance(fees, base);
             self.count_balance(fees, quote);
@@ -134,7 +135,8 @@ impl<O: Observer> Trading<'_, O> {
         traded.spent = add(traded.spent, paid.amount);
     }
 
-    /// The market remembers a trade: its id, its price, the reference, and whether that moved too far.
+    /// The market remembers a trade: its id, its price, and whether the reference has moved too far. The reference itself
+    /// is needed after the last trade of an order, unless a halt depends on it.
     fn note_trade(&mut self, fill: &Fill) {
         let market = &mut *self.market;
         assert_eq!(fill.trade_id, market.last_trade_id.next(), "trade ids have no gaps");
@@ -142,12 +144,10 @@ impl<O: Observer> Trading<'_, O> {
         market.last_trade_id = fill.trade_id;
         market.last_price = Some(fill.price);
         market.trades.add(self.time, fill.price, fill.quantity, before);
-        market.note_reference();
-        if let Some(limit) = market.config.halt_move
-            && market.state == MarketState::Open
-            && market.trades.moved_beyond(market.reference, limit)
-        {
-            market.halt_due = true;
+        if let Some(limit) = market.config.halt_move {
+            market.note_reference();
+            let moved = market.trades.moved_beyond(market.reference, limit);
+            market.halt_due |= moved && market.state == MarketState::Open;
         }
     }
 
