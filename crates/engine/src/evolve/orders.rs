@@ -45,6 +45,7 @@ impl<O: Observer> Evolver<'_, O> {
         Some((new.market, slot))
     }
 
+    #[inline]
     pub(super) fn cancel_order(&mut self, market: MarketId, id: CommandId, reason: CancelReason) {
         let at = self.state.take_order_id(id);
         self.trading(market).close(named(market, at), reason);
@@ -96,6 +97,7 @@ struct Arrived {
 
 impl<O: Observer> Trading<'_, O> {
     /// Takes a new order through its steps to its place or its end; returns its slot where it stays open.
+    #[inline]
     fn place(&mut self, arrived: Arrived, new: &NewOrder, placed: &PlacedOrder) -> Option<u32> {
         let (account, side, order_id) = (arrived.account, new.side, placed.order_id);
         assert_eq!(order_id, self.market.last_order_id.next(), "order ids have no gaps");
@@ -262,6 +264,7 @@ impl<O: Observer> Trading<'_, O> {
     }
 
     /// Ends an open order, which is not found by its id any more, before it is filled, and releases its hold.
+    #[inline]
     pub(super) fn close(&mut self, slot: u32, reason: CancelReason) {
         let Market { orders, config, .. } = &*self.market;
         let order = orders.get(slot);
@@ -273,6 +276,7 @@ impl<O: Observer> Trading<'_, O> {
     }
 
     /// Takes an order out of every place that knows it but the table of ids, and tells how it ended.
+    #[inline]
     pub(super) fn remove(
         &mut self,
         slot: u32,
@@ -325,6 +329,7 @@ impl<O: Observer> Trading<'_, O> {
     }
 
     /// Puts an order at the back of its price's queue.
+    #[inline]
     fn stand(&mut self, slot: u32) {
         let Market { book, orders, .. } = &mut *self.market;
         let order = orders.get(slot);

@@ -83,6 +83,7 @@ impl<O: Observer> Trading<'_, O> {
         head
     }
 
+    #[inline]
     fn fill(&mut self, taker: TakerOrder, fees: AccountIndex, fill: &Fill, traded: &mut Traded) {
         let head = self.head(taker.side.opposite(), fill.maker);
         let Market { orders, config, .. } = &mut *self.market;
@@ -137,6 +138,7 @@ impl<O: Observer> Trading<'_, O> {
 
     /// The market remembers a trade: its id, its price, and whether the reference has moved too far. The reference itself
     /// is needed after the last trade of an order, unless a halt depends on it.
+    #[inline]
     fn note_trade(&mut self, fill: &Fill) {
         let market = &mut *self.market;
         assert_eq!(fill.trade_id, market.last_trade_id.next(), "trade ids have no gaps");
@@ -152,6 +154,7 @@ impl<O: Observer> Trading<'_, O> {
     }
 
     /// Takes a fill off the maker's place in the book: it shows less, shows its next slice, or is gone.
+    #[inline]
     fn advance_maker(&mut self, maker: MakerOrder, quantity: QuantityLots, account_sequence: u64) {
         let MakerOrder { id, slot, visible, remaining, .. } = maker;
         let Market { book, orders, .. } = &mut *self.market;

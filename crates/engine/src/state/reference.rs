@@ -28,6 +28,7 @@ pub(crate) struct Reference {
 
 impl Reference {
     /// The volume-weighted price of the window's trades, rounded down to whole ticks; `None` without trades.
+    #[inline]
     pub(crate) fn vwap(&self) -> Option<PriceTicks> {
         // Most sums fit 64 bits, where a division takes a fraction of the time.
         let ticks = match (u64::try_from(self.tick_lots), u64::try_from(self.lots)) {
@@ -41,6 +42,7 @@ impl Reference {
     }
 
     /// The window's price, else the last trade's, else the configured one.
+    #[inline]
     pub(crate) fn price(
         &self,
         last: Option<PriceTicks>,
@@ -49,6 +51,7 @@ impl Reference {
         self.vwap().or(last).or(config.initial_price)
     }
 
+    #[inline]
     pub(crate) fn add(
         &mut self,
         time: Time,
