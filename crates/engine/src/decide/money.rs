@@ -72,7 +72,7 @@ pub(super) fn active_account(state: &State, id: AccountId) -> Result<Owner<'_>, 
 }
 
 /// Finds a customer's account that is not closed.
-#[inline]
+#[inline(always)]
 pub(super) fn known_account(state: &State, id: AccountId) -> Result<Owner<'_>, Reject> {
     if id < AccountId::FIRST_CUSTOMER {
         return Err(Reject::AccountReserved);

@@ -1,4 +1,7 @@
 //! New orders, and stops whose trigger is reached.
+//!
+//! The checks of a new order are inlined whatever their size: each is made in one place, and most of its cost would be
+//! handing over what it looks at.
 
 use book::Side;
 use units::{Amount, CommandId, MarketId, OrderId, PriceTicks, QuantityLots};
@@ -252,7 +255,7 @@ fn is_stop(order_type: OrderType) -> bool {
 }
 
 /// The fields fit together, and each is possible.
-#[inline]
+#[inline(always)]
 fn check_form(state: &State, market: &Market, order: &NewOrder) -> Result<(), Reject> {
     let at_once = matches!(order.time_in_force, TimeInForce::Ioc | TimeInForce::Fok);
     let (priced, triggered) = (order.price.is_some(), order.trigger.is_some());
@@ -294,7 +297,7 @@ pub(super) fn check_display(display: QuantityLots, quantity: QuantityLots) -> Re
 
 /// The limit that an order goes to market with: its price; a stop-market order's trigger with the band's allowance; the
 /// band's edge for a market order.
-#[inline]
+#[inline(always)]
 fn going_limit(market: &Market, order: &NewOrder) -> Option<PriceTicks> {
     match (order.order_type, order.trigger) {
         (OrderType::StopMarket, Some(trigger)) => {
@@ -311,7 +314,7 @@ fn going_limit(market: &Market, order: &NewOrder) -> Option<PriceTicks> {
 
 /// The notional is neither dust nor more than one command may move. A market order by quantity is measured at
 /// the reference price, where there is one. Returns what is held for an order with a limit.
-#[inline]
+#[inline(always)]
 fn check_notional(
     market: &Market,
     order: &NewOrder,
@@ -342,7 +345,7 @@ fn check_least(config: &MarketConfig, notional: Amount) -> Result<(), Reject> {
 }
 
 /// A limit price is within the band around the reference; a stop's, around its own trigger.
-#[inline]
+#[inline(always)]
 fn check_band(market: &Market, order: &NewOrder) -> Result<(), Reject> {
     let around = match (order.trigger, market.config.band) {
         (Some(trigger), Some(rate)) => Some(band(trigger, rate)),
@@ -354,7 +357,7 @@ fn check_band(market: &Market, order: &NewOrder) -> Result<(), Reject> {
 }
 
 /// What may stay open is counted before it is taken.
-#[inline]
+#[inline(always)]
 fn check_count(
     state: &State,
     market: &Market,

@@ -60,7 +60,7 @@ impl Window {
         Self { salt, ..Self::default() }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn get(&self, id: CommandId) -> Option<&Known> {
         let same = |position| self.is(position, id);
         let position = self.table.find(self.salt.hash(id).upper(), same)?;
