@@ -37,6 +37,9 @@ pub enum Origin {
 
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
+// A whole word in front: the kind would otherwise be worked out of the 128 bits that tell whether an order has a quote
+// amount, several times for each command.
+#[repr(u64)]
 pub enum Action {
     /// Opens the journal. Only ever in row 1.
     Genesis(Settings),

@@ -309,18 +309,17 @@ impl<O: Observer> Trading<'_, O> {
 
     /// Makes a new order stand, in the book or among the waiting stops.
     #[inline]
-    fn insert(&mut self, mut order: Order) -> u32 {
+    fn insert(&mut self, order: Order) -> u32 {
         let market = &mut *self.market;
+        let slot = market.orders.insert(order);
+        let order = market.orders.get_mut(slot);
         let own = info_mut(self.accounts, order.account).own_in_mut(market.id);
         order.own_place = own.count();
-        let (arrival, waits) = (order.arrival, order.waits());
-        let time_in_force = order.extra().time_in_force;
-        let slot = market.orders.insert(order);
         own.push(slot);
-        if let TimeInForce::Gtd(end) = time_in_force {
-            self.expiries.insert((end, arrival), (market.id, slot));
+        if let TimeInForce::Gtd(end) = order.extra().time_in_force {
+            self.expiries.insert((end, order.arrival), (market.id, slot));
         }
-        if waits {
+        if order.waits() {
             market.insert_stop(slot);
         } else {
             self.stand(slot);
