@@ -114,8 +114,10 @@ impl Places {
     fn grow(&mut self) {
         let bits = u32::BITS.saturating_sub(self.shift).saturating_add(1);
         let mut grown = Self { length: self.length, ..Self::with_bits(bits) };
-        for (hash, position) in self.buckets.iter().flat_map(Bucket::entries) {
-            grown.place(hash, position);
+        for bucket in &self.buckets {
+            for (hash, position) in bucket.entries() {
+                grown.place(hash, position);
+            }
         }
         *self = grown;
     }
