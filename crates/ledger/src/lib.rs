@@ -85,7 +85,7 @@ struct Account {
 
 impl Account {
     /// Gives one leg of a trade out of what is held, and gets the other.
-    #[inline]
+    #[inline(always)]
     fn exchange(&mut self, gives: Leg, gets: Leg) {
         if !gives.amount.is_zero() {
             let held = &mut self.balance_mut(gives.asset).held;
