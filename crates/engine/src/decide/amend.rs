@@ -4,7 +4,7 @@ use units::{Amount, PriceTicks, QuantityLots};
 
 use super::cancel::find_own;
 use super::money::{active_account, check_funds};
-use super::place::{check_display, check_market_state, check_rate, crosses, go, not_traded};
+use super::place::{Way, check_display, check_market_state, check_rate, crosses, go};
 use super::walk::Taker;
 use crate::command::{AmendOrder, CancelReason, OrderType};
 use crate::event::{Ending, Event};
@@ -27,8 +27,8 @@ pub(super) fn amend(state: &State, amend: &AmendOrder) -> Result<Event, Reject> 
     let hold = crate::state::hold(&market.config, order.side, price, remaining);
     let more = hold.checked_sub(order.hold(&market.config)).unwrap_or(Amount::ZERO);
     check_funds(state, owner, market.config.pays(order.side), more)?;
-    let placed = if order.waits() {
-        not_traded(order.order_id, Some(price), hold, Ending::Waits)
+    let way = if order.waits() {
+        Way::untraded(Ending::Waits)
     } else {
         if order.post_only && crosses(market, order.side, price) {
             return Err(Reject::PostOnlyWouldCross);
@@ -44,8 +44,9 @@ pub(super) fn amend(state: &State, amend: &AmendOrder) -> Result<Event, Reject> 
             self_trade_prevention: order.self_trade_prevention,
         };
         let time_in_force = order.extra().time_in_force;
-        go(&taker, order.order_id, hold, time_in_force, CancelReason::ImmediateOrCancel)?
+        go(&taker, time_in_force, CancelReason::ImmediateOrCancel)?
     };
+    let placed = way.placed(order.order_id, Some(price), hold);
     Ok(Event::OrderReplaced { market: market_id, order: id, quantity, placed })
 }
 

@@ -10,7 +10,7 @@ use super::money::{Owner, active_account, check_funds};
 use super::walk::{Stop, Taker, Walk};
 use crate::command::{CancelReason, Command, NewOrder, OrderType, TimeInForce};
 use crate::config::{MarketConfig, MarketState};
-use crate::event::{Ending, Event, PlacedOrder};
+use crate::event::{Ending, Event, PlacedOrder, Step};
 use crate::reject::Reject;
 use crate::state::{AccountInfo, Market, State, band};
 
@@ -46,15 +46,40 @@ pub(super) fn place(
         && *account == order.account
     {
         let ending = Ending::Cancelled(CancelReason::CancelledBeforeArrival);
-        return Ok(not_traded(order_id, limit, Amount::ZERO, ending));
+        return Ok(Way::untraded(ending).placed(order_id, limit, Amount::ZERO));
     }
-    match order.order_type {
-        OrderType::Limit => place_limit(state, market, owner, order, (order_id, hold)),
-        OrderType::Market => place_market(state, market, owner, order, order_id),
+    let (hold, way) = match order.order_type {
+        OrderType::Limit => (hold, place_limit(state, market, owner, order, hold)?),
+        OrderType::Market => place_market(state, market, owner, order)?,
         OrderType::StopLimit | OrderType::StopMarket => {
             check_funds(state, owner, market.config.pays(order.side), hold)?;
-            Ok(not_traded(order_id, limit, hold, Ending::Waits))
+            (hold, Way::untraded(Ending::Waits))
         }
+    };
+    Ok(way.placed(order_id, limit, hold))
+}
+
+/// What an order does in the market.
+pub(super) struct Way {
+    steps: Vec<Step>,
+    ending: Ending,
+}
+
+impl Way {
+    /// The way of an order that does not meet anyone.
+    #[inline]
+    pub(super) fn untraded(ending: Ending) -> Self {
+        Self { steps: Vec::new(), ending }
+    }
+
+    #[inline]
+    pub(super) fn placed(
+        self,
+        order_id: OrderId,
+        limit: Option<PriceTicks>,
+        hold: Amount,
+    ) -> PlacedOrder {
+        PlacedOrder { order_id, limit, hold, steps: self.steps, ending: self.ending }
     }
 }
 
@@ -81,17 +106,14 @@ pub(super) fn trigger(state: &State, market: MarketId, order: CommandId) -> Resu
         quote_amount: None,
         self_trade_prevention: stop.self_trade_prevention,
     };
-    let placed = if stop.post_only && crosses(found, stop.side, stop.price) {
-        let refused = Ending::Cancelled(CancelReason::TriggerRefused);
-        not_traded(stop.order_id, Some(stop.price), hold, refused)
+    // What cannot go to market ends here, or it would be due for ever.
+    let refused = Way::untraded(Ending::Cancelled(CancelReason::TriggerRefused));
+    let way = if stop.post_only && crosses(found, stop.side, stop.price) {
+        refused
     } else {
-        // What cannot go to market ends here, or it would be due for ever.
-        go(&taker, stop.order_id, hold, time_in_force, CancelReason::ImmediateOrCancel)
-            .unwrap_or_else(|_| {
-                let refused = Ending::Cancelled(CancelReason::TriggerRefused);
-                not_traded(stop.order_id, Some(stop.price), hold, refused)
-            })
+        go(&taker, time_in_force, CancelReason::ImmediateOrCancel).unwrap_or(refused)
     };
+    let placed = way.placed(stop.order_id, Some(stop.price), hold);
     Ok(Event::StopTriggered { market, order, placed })
 }
 
@@ -101,8 +123,8 @@ fn place_limit(
     market: &Market,
     owner: Owner<'_>,
     order: &NewOrder,
-    (order_id, hold): (OrderId, Amount),
-) -> Result<PlacedOrder, Reject> {
+    hold: Amount,
+) -> Result<Way, Reject> {
     let price = order.price.expect("a limit order's form was checked");
     if order.post_only && crosses(market, order.side, price) {
         return Err(Reject::PostOnlyWouldCross);
@@ -118,33 +140,29 @@ fn place_limit(
         quote_amount: None,
         self_trade_prevention: order.self_trade_prevention,
     };
-    go(&taker, order_id, hold, order.time_in_force, CancelReason::ImmediateOrCancel)
+    go(&taker, order.time_in_force, CancelReason::ImmediateOrCancel)
 }
 
 /// Takes an order with a limit and a quantity through the book.
 #[inline]
 pub(super) fn go(
     taker: &Taker<'_>,
-    order_id: OrderId,
-    hold: Amount,
     time_in_force: TimeInForce,
     immediate: CancelReason,
-) -> Result<PlacedOrder, Reject> {
-    let limit = taker.limit;
-    if let Some(limit) = limit
+) -> Result<Way, Reject> {
+    if let Some(limit) = taker.limit
         && !crosses(taker.market, taker.side, limit)
         && matches!(time_in_force, TimeInForce::Gtc | TimeInForce::Gtd(_))
     {
         // The common case, without a walk.
         check_room(taker, QuantityLots::ZERO)?;
-        return Ok(not_traded(order_id, Some(limit), hold, Ending::Rests));
+        return Ok(Way::untraded(Ending::Rests));
     }
     let walk = taker.walk();
     let ending = match (walk.stop, time_in_force) {
         (Stop::Filled, _) => Ending::Filled,
         (_, TimeInForce::Fok) => {
-            let killed = Ending::Cancelled(CancelReason::FillOrKill);
-            return Ok(not_traded(order_id, limit, hold, killed));
+            return Ok(Way::untraded(Ending::Cancelled(CancelReason::FillOrKill)));
         }
         (Stop::SelfTrade, _) => Ending::Cancelled(CancelReason::SelfTrade),
         (Stop::TooManySteps, _) => Ending::Cancelled(CancelReason::TooManySteps),
@@ -154,26 +172,25 @@ pub(super) fn go(
             Ending::Rests
         }
     };
-    Ok(PlacedOrder { order_id, limit, hold, steps: walk.steps, ending })
+    Ok(Way { steps: walk.steps, ending })
 }
 
+/// What a market order does, and what is held for that.
 fn place_market(
     state: &State,
     market: &Market,
     owner: Owner<'_>,
     order: &NewOrder,
-    order_id: OrderId,
-) -> Result<PlacedOrder, Reject> {
+) -> Result<(Amount, Way), Reject> {
     if market.book.best(order.side.opposite()).is_none() {
         return Err(Reject::NoLiquidity);
     }
-    let limit = market.band_limit(order.side);
     let taker = Taker {
         state,
         market,
         account: owner.index,
         side: order.side,
-        limit,
+        limit: market.band_limit(order.side),
         quantity: (!order.quantity.is_zero()).then_some(order.quantity),
         quote_amount: order.quote_amount,
         self_trade_prevention: order.self_trade_prevention,
@@ -181,7 +198,7 @@ fn place_market(
     let walk = taker.walk();
     let ending = market_ending(&walk, order);
     if ending == Ending::Cancelled(CancelReason::FillOrKill) {
-        return Ok(not_traded(order_id, limit, Amount::ZERO, ending));
+        return Ok((Amount::ZERO, Way::untraded(ending)));
     }
     // What it costs is known to the unit before anything is held.
     let cost = match order.side {
@@ -192,7 +209,7 @@ fn place_market(
         }
     };
     check_funds(state, owner, market.config.pays(order.side), cost)?;
-    Ok(PlacedOrder { order_id, limit, hold: cost, steps: walk.steps, ending })
+    Ok((cost, Way { steps: walk.steps, ending }))
 }
 
 fn market_ending(walk: &Walk, order: &NewOrder) -> Ending {
@@ -208,17 +225,6 @@ fn market_ending(walk: &Walk, order: &NewOrder) -> Ending {
         Stop::TooManySteps => CancelReason::TooManySteps,
     };
     Ending::Cancelled(reason)
-}
-
-/// An order that has not met anyone.
-#[inline]
-pub(super) fn not_traded(
-    order_id: OrderId,
-    limit: Option<PriceTicks>,
-    hold: Amount,
-    ending: Ending,
-) -> PlacedOrder {
-    PlacedOrder { order_id, limit, hold, steps: Vec::new(), ending }
 }
 
 /// Whether an order of this side with this limit would trade at once.
