@@ -262,6 +262,16 @@ mod tests {
     }
 
     #[test]
+    fn a_product_is_the_same_whichever_way_it_is_worked_out() {
+        let half = u128::from(u64::MAX);
+        let factors = [0, 1, 3, half - 1, half, half + 1, half << 32, 1 << 127, u128::MAX];
+        for (a, b) in factors.into_iter().flat_map(|a| factors.map(|b| (a, b))) {
+            let product = Amount::new(a).checked_mul(b).map(Amount::get);
+            assert_eq!(product, a.checked_mul(b), "{a} × {b}");
+        }
+    }
+
+    #[test]
     fn zero_ticks_are_no_price() {
         assert_eq!(PriceTicks::new(0), None);
         assert_eq!(PriceTicks::new(7).map(PriceTicks::get), Some(7));

@@ -134,7 +134,54 @@ impl Window {
     #[inline]
     fn nth(&self, before: u32) -> Option<&Known> {
         let at = self.forgotten.checked_add(before)?;
-        let chunk = self.chunks.get(to_usize(at >> CHUNK_BITS)).unwrap_or(&self.filling);
+        let number = to_usize(at >> CHUNK_BITS);
+        let last = (number == self.chunks.len()).then_some(&self.filling);
+        let chunk = self.chunks.get(number).or(last)?;
         chunk.get(to_usize(at & CHUNK.wrapping_sub(1)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known(number: u64) -> Known {
+        Known::new(
+            CommandId::new(number.into()),
+            number,
+            Sequence::new(number),
+            Time::from_micros(number),
+        )
+    }
+
+    #[test]
+    fn what_is_within_the_window_is_known_and_what_is_older_is_not() {
+        let salt = Salt::new(7);
+        let chunk = u64::from(CHUNK);
+        // Windows that begin and end within a chunk, and at its ends.
+        for length in [1, 100, chunk - 1, chunk, chunk + 1, 3 * chunk + 17] {
+            let mut window = Window::new(salt);
+            for now in 0..5 * chunk {
+                window.forget(Time::from_micros(now), length);
+                window.push(salt.hash(CommandId::new(now.into())), known(now));
+                if now % 977 == 0 {
+                    // A copy's last chunk has no room of its own.
+                    window = window.clone();
+                }
+                let oldest = now.saturating_sub(length);
+                assert_eq!(window.len() as u64, now - oldest + 1);
+                for number in [oldest, oldest + (now - oldest) / 2, now] {
+                    let found = window.get(CommandId::new(number.into()));
+                    assert_eq!(found, Some(&known(number)), "{number} at {now} of {length}");
+                }
+                let before = oldest.checked_sub(1).map(|number| CommandId::new(number.into()));
+                assert_eq!(before.and_then(|id| window.get(id)), None);
+                if now % 4_001 == 0 {
+                    assert!(window.iter().copied().eq((oldest..=now).map(known)));
+                }
+            }
+            window.forget(Time::MAX, length);
+            assert_eq!((window.len(), window.iter().next()), (0, None));
+        }
     }
 }
