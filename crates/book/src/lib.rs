@@ -75,7 +75,7 @@ impl Book {
     /// # Panics
     ///
     /// When the key is in use, or the visible quantity is zero.
-    #[inline]
+    #[inline(always)]
     pub fn insert(
         &mut self,
         key: Key,
@@ -105,7 +105,7 @@ impl Book {
     }
 
     /// Takes an order out as [`Book::remove`] does; `None` where the key does not stand in the book.
-    #[inline]
+    #[inline(always)]
     pub fn take(&mut self, key: Key) -> Option<LevelView> {
         let place = self.nodes.get_mut(to_usize(key)).filter(|node| node.level != NONE)?;
         let node = core::mem::replace(place, Node::VACANT);
@@ -274,7 +274,7 @@ impl Book {
         view
     }
 
-    #[inline]
+    #[inline(always)]
     fn unlink(&mut self, key: Key, node: Node) -> LevelView {
         if node.previous != NONE {
             self.node_mut(node.previous).next = node.next;

@@ -322,7 +322,7 @@ impl State {
     }
 
     /// Makes an open order findable by its id, whose hash this is.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn insert_order_id(&mut self, hash: IdHash, at: (MarketId, u32)) {
         let Self { order_ids, markets, salt, .. } = self;
         order_ids.insert(hash, at, |market, slot| salt.hash(id_of(markets, market, slot)));

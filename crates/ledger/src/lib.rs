@@ -333,7 +333,7 @@ impl Ledger {
     /// # Panics
     ///
     /// When a side does not hold its leg: who calls has made sure of that when its order was accepted.
-    #[inline]
+    #[inline(always)]
     pub fn settle(
         &mut self,
         maker: (AccountIndex, Leg),

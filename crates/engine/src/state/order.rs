@@ -172,7 +172,7 @@ pub(crate) struct Orders {
 }
 
 impl Orders {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn insert(&mut self, order: Order) -> u32 {
         if let Some(slot) = self.free.pop() {
             let place = self.slots.get_mut(to_usize(slot)).filter(|place| place.is_none());

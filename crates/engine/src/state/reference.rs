@@ -51,7 +51,7 @@ impl Reference {
         self.vwap().or(last).or(config.initial_price)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn add(
         &mut self,
         time: Time,
