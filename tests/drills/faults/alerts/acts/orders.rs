@@ -3,17 +3,19 @@
 use std::time::Duration;
 
 use e2e::{Http, wait_for};
+use serde_json::json;
 
 use super::{Act, Busy, critical, held_back, lasting, warning};
 use crate::management::{DEAD_LETTERS, Management, Message, ORDERS};
 use crate::process::PATIENCE;
 use crate::proxy::Mode;
 use crate::raw::{self, Maker};
+use crate::user::Client;
 
 /// Who fills the queue at once.
 const PUBLISHERS: usize = 4;
-/// Requests in a second that all succeed, beside those of the load.
-const READS_PER_SECOND: u64 = 400;
+/// Of so many requests one fails, beside those of the load.
+const REQUESTS_PER_FAILURE: u32 = 30;
 
 pub(super) const LETTERS: Act = Act {
     what: "a message that is no command",
@@ -63,26 +65,28 @@ pub(super) const CUT_OFF: Act = Act {
     end: |scene| scene.servers_way(Mode::Open),
 };
 
-/// One server refuses its orders, and whoever is refused goes to the other; so many reads succeed that the share is small.
+/// One server refuses orders. The load's users go to the other one then; somebody stays, and reads far more than that.
 pub(super) const SOME_FAIL: Act = Act {
-    what: "one server of two cut off from RabbitMQ, among many requests that succeed",
+    what: "one server of two cut off from RabbitMQ, and one request of thirty an order to it",
     alerts: &[lasting(warning("ErrorRateHigh"))],
     begin: |scene| {
-        let address = scene.run.stand.servers[0].address();
+        let servers = &scene.run.stand.servers;
+        servers[1].broker.set(Mode::Cut);
+        let mut reads = Http::new(servers[0].address());
+        let stays = std::sync::Arc::new(vec![servers[1].address()]);
+        let mut client = Client::new(&scene.run.stand.own_users[1], &stays);
         scene.props.busy.push(Busy::start(move || {
-            let mut http = Http::new(address);
-            for _ in 0..READS_PER_SECOND {
+            for _ in 1..REQUESTS_PER_FAILURE {
                 // Whatever it answers: too many requests are no failure of ours.
-                if http.get("/api/v1/markets").is_err() {
-                    break;
-                }
-                std::thread::sleep(Duration::from_secs(1) / READS_PER_SECOND as u32);
+                let _ = reads.get("/api/v1/markets");
+                std::thread::sleep(Duration::from_millis(2));
             }
+            let order = json!({"market": "BTC/USD", "side": "buy", "orderType": "limit", "price": "64000.00", "quantity": "0.01"});
+            let _ = client.send("POST", "/api/v1/orders", &[], Some(&order));
         }));
-        scene.run.stand.servers[1].broker.set(Mode::Cut);
     },
     end: |scene| {
-        scene.release();
+        scene.props.busy.clear();
         scene.run.stand.servers[1].broker.set(Mode::Open);
     },
 };
@@ -133,7 +137,7 @@ pub(super) const ALARMS: Act = Act {
     alerts: &[critical("RabbitmqMemoryAlarm"), critical("RabbitmqDiskAlarm")],
     begin: |scene| {
         scene.ctl(&["set_vm_memory_high_watermark", "0"]);
-        scene.ctl(&["set_disk_free_limit", "1000TB"]);
+        scene.ctl(&["set_disk_free_limit", "900000GB"]);
     },
     end: |scene| {
         scene.ctl(&["set_vm_memory_high_watermark", "absolute", "1GB"]);
