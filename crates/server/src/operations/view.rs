@@ -230,6 +230,7 @@ fn followers(facts: &mut Facts, app: &App, seen: &Seen) {
     facts.trades &= app.live.stopped().is_none() && behind < BEHIND_MAX;
     let followed = match app.live.stopped() {
         Some(_) => "stopped for good: see the log".to_owned(),
+        None if ours == head && behind < BEHIND_MAX => format!("row {ours}, at the head"),
         None => format!("row {ours}, {} behind", span(behind)),
     };
     let bad = app.live.stopped().is_some() || behind > BEHIND_MAX;
