@@ -119,6 +119,17 @@ impl Scene<'_, '_> {
         self.run.stand.broker.ctl(arguments).unwrap_or_else(|error| panic!("{error}"));
     }
 
+    /// Lets RabbitMQ say that it has no memory left, or that it has.
+    fn memory_alarm(&self, on: bool) {
+        let mark = if on { &["0"][..] } else { &["absolute", "1GB"] };
+        self.ctl(&[&["set_vm_memory_high_watermark"][..], mark].concat());
+    }
+
+    /// Lets RabbitMQ say that its disk is full, or that it is not.
+    fn disk_alarm(&self, on: bool) {
+        self.ctl(&["set_disk_free_limit", if on { "900000GB" } else { "50MB" }]);
+    }
+
     fn change(&self, sql: &str) {
         let done = self.run.stand.psql().try_run(sql);
         assert!(done.status.success(), "{sql}: {}", String::from_utf8_lossy(&done.stderr));

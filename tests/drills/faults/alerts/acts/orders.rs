@@ -136,12 +136,12 @@ pub(super) const ALARMS: Act = Act {
     what: "RabbitMQ's memory and disk alarms",
     alerts: &[critical("RabbitmqMemoryAlarm"), critical("RabbitmqDiskAlarm")],
     begin: |scene| {
-        scene.ctl(&["set_vm_memory_high_watermark", "0"]);
-        scene.ctl(&["set_disk_free_limit", "900000GB"]);
+        scene.memory_alarm(true);
+        scene.disk_alarm(true);
     },
     end: |scene| {
-        scene.ctl(&["set_vm_memory_high_watermark", "absolute", "1GB"]);
-        scene.ctl(&["set_disk_free_limit", "50MB"]);
+        scene.memory_alarm(false);
+        scene.disk_alarm(false);
     },
 };
 

@@ -21,15 +21,28 @@ const RULE: &str = "
 pub(super) const NTFY_BROKEN: Act = Act {
     what: "ntfy answers 503 while there is something to be told",
     alerts: &[Alert { told: &[Sink::GoAlert], ..lasting(warning("NotificationsFailing")) }],
-    begin: |scene| scene.break_sink(Sink::Ntfy),
-    end: |scene| scene.mend_sink(Sink::Ntfy),
+    begin: |scene| {
+        scene.watched.sinks.set_broken(Sink::Ntfy, true);
+        scene.memory_alarm(true);
+    },
+    end: |scene| {
+        scene.memory_alarm(false);
+        scene.watched.sinks.set_broken(Sink::Ntfy, false);
+    },
 };
 
+/// Another alarm: one that is on again before its end was told is not told again.
 pub(super) const GOALERT_BROKEN: Act = Act {
     what: "GoAlert answers 503 while there is something to be told",
     alerts: &[lasting(warning("AlertmanagerFailing"))],
-    begin: |scene| scene.break_sink(Sink::GoAlert),
-    end: |scene| scene.mend_sink(Sink::GoAlert),
+    begin: |scene| {
+        scene.watched.sinks.set_broken(Sink::GoAlert, true);
+        scene.disk_alarm(true);
+    },
+    end: |scene| {
+        scene.disk_alarm(false);
+        scene.watched.sinks.set_broken(Sink::GoAlert, false);
+    },
 };
 
 pub(super) const BAD_RULE: Act = Act {
@@ -48,16 +61,6 @@ pub(super) const BAD_RULE: Act = Act {
 };
 
 impl Scene<'_, '_> {
-    fn break_sink(&self, sink: Sink) {
-        self.watched.sinks.set_broken(sink, true);
-        self.ctl(&["set_vm_memory_high_watermark", "0"]);
-    }
-
-    fn mend_sink(&self, sink: Sink) {
-        self.ctl(&["set_vm_memory_high_watermark", "absolute", "1GB"]);
-        self.watched.sinks.set_broken(sink, false);
-    }
-
     fn rules(&self) -> PathBuf {
         self.run.stand.directory.join("monitoring").join("alerting-rules.yml")
     }
