@@ -32,6 +32,8 @@ pub(crate) struct Run<'a> {
     pub(crate) stand: &'a mut Stand,
     pub(crate) random: Random,
     pub(crate) long: bool,
+    /// The alerts that are wanted; none: all.
+    pub(crate) alerts: Vec<String>,
     pub(crate) faults: u64,
     pub(crate) recoveries: Vec<Duration>,
     pub(crate) notes: Vec<String>,
@@ -48,6 +50,7 @@ impl<'a> Run<'a> {
             stand,
             random: Random::new(seed),
             long,
+            alerts: Vec::new(),
             faults: 0,
             recoveries: Vec::new(),
             notes: Vec::new(),

@@ -16,6 +16,7 @@ mod restore;
 mod traces;
 
 use crate::drill::Drill;
+pub(crate) use alerts::is_alert;
 
 /// Makes a drill's entry.
 const fn drill(

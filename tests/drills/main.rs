@@ -39,6 +39,7 @@ const USAGE: &str = "Usage: ./kx drill [--list] [--long | --quick] [--keep] [--s
 
   NAME…     these drills; none: every drill once, bounded
   --long    as long as the promises say, which are then held to the second
+  --alert A of the drills of alerts, only the faults that must be told of as A; may be given again
   --quick   without those that mostly wait: what `./kx test` runs
   --seed N  repeat a run's random moments
   --keep    keep the logs and answers of drills that pass, too
@@ -51,13 +52,15 @@ struct Arguments {
     keep: bool,
     seed: u64,
     names: Vec<String>,
+    alerts: Vec<String>,
 }
 
 fn arguments() -> Result<Arguments, String> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let seed = now.as_secs() % 1_000_000;
     let (list, long, quick, keep) = (false, false, false, false);
-    let mut read = Arguments { list, long, quick, keep, seed, names: Vec::new() };
+    let (names, alerts) = (Vec::new(), Vec::new());
+    let mut read = Arguments { list, long, quick, keep, seed, names, alerts };
     let mut given = std::env::args().skip(1);
     while let Some(argument) = given.next() {
         match argument.as_str() {
@@ -68,6 +71,11 @@ fn arguments() -> Result<Arguments, String> {
             "--seed" => {
                 let seed = given.next().and_then(|text| text.parse().ok());
                 read.seed = seed.ok_or("--seed wants a whole number")?;
+            }
+            "--alert" => {
+                let name = given.next().filter(|name| faults::is_alert(name));
+                read.alerts
+                    .push(name.ok_or("--alert wants the name of an alert that is provoked")?);
             }
             "--help" | "-h" => return Err(String::new()),
             flag if flag.starts_with('-') => return Err(format!("there is no option {flag}")),
@@ -194,6 +202,7 @@ fn run_one(drill: &Drill, stand: &mut Option<Stand>, arguments: &Arguments) -> L
         stand.heal();
         let before = (stand.known.acknowledged(), stand.known.pending(), stand.known.untold());
         let mut run = Run::new(stand, seed, arguments.long);
+        run.alerts = arguments.alerts.clone();
         // Caught apart, so that what is known of a drill that fails is reported too.
         let outcome = catch_unwind(AssertUnwindSafe(|| (drill.run)(&mut run)));
         let Run { faults, recoveries, notes, verdict, skipped, stand, .. } = run;

@@ -122,6 +122,20 @@ struct Props {
     before: String,
 }
 
+impl Act {
+    /// Tells whether it must be told of as one of these; of none, whatever it is told of as.
+    fn is_wanted(&self, alerts: &[String]) -> bool {
+        let is_named = |alert: &Alert| alerts.iter().any(|name| name == alert.name);
+        alerts.is_empty() || self.alerts.iter().any(is_named)
+    }
+}
+
+/// Tells whether an alert is provoked by any act.
+pub(crate) fn is_alert(name: &str) -> bool {
+    let mut all = acts::ALL.iter().chain(acts::LASTING).flat_map(|act| act.alerts);
+    all.any(|alert| alert.name == name)
+}
+
 /// What can be told of within minutes.
 pub(super) fn alerts(run: &mut Run<'_>) {
     let acts = if run.long { acts::ALL } else { acts::BOUNDED };
@@ -134,6 +148,7 @@ pub(super) fn lasting_alerts(run: &mut Run<'_>) {
 }
 
 fn play_all(run: &mut Run<'_>, acts: &[Act]) {
+    let acts: Vec<&Act> = acts.iter().filter(|act| act.is_wanted(&run.alerts)).collect();
     let mut watched = Watched::start(run.stand);
     run.stand.cancel_all();
     let plan = Plan { seed: run.random.next(), steps_per_second: STEPS_PER_SECOND, repeats: true };
@@ -145,7 +160,7 @@ fn play_all(run: &mut Run<'_>, acts: &[Act]) {
     let mut scene = Scene { run, watched: &mut watched, load, props };
     let mut missing = Vec::new();
     let mut later = Vec::new();
-    for act in acts {
+    for act in &acts {
         let since = play(&mut scene, act, &mut missing);
         let held_back = act.alerts.iter().filter(|alert| alert.held_back);
         later.extend(held_back.map(|alert| (act.what, alert, since)));

@@ -26,6 +26,7 @@ pub(super) const BOUNDED: &[Act] = &[orders::LETTERS, roles::PROCESSOR];
 /// looks back for minutes comes first.
 pub(super) const ALL: &[Act] = &[
     orders::SLOW,
+    orders::NO_ORDERS,
     orders::CUT_OFF,
     roles::PROCESSOR,
     orders::LETTERS,

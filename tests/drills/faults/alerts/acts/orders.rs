@@ -5,7 +5,7 @@ use std::time::Duration;
 use e2e::{Http, wait_for};
 use serde_json::json;
 
-use super::{Act, Busy, critical, held_back, lasting, warning};
+use super::{Act, Busy, critical, held_back, lasting, warning, within_minutes};
 use crate::management::{DEAD_LETTERS, Management, Message, ORDERS};
 use crate::process::PATIENCE;
 use crate::proxy::Mode;
@@ -40,7 +40,6 @@ pub(super) const SLOW: Act = Act {
         lasting(warning("LatencyHigh")),
         lasting(warning("JournalAppendSlow")),
         lasting(critical("OrderLatencyBudgetBurnFast")),
-        held_back(warning("OrderLatencyBudgetBurnSlow")),
     ],
     begin: |scene| {
         let by = Duration::from_millis(1_500);
@@ -52,6 +51,14 @@ pub(super) const SLOW: Act = Act {
         let processors = &scene.run.stand.processors;
         processors.iter().for_each(|processor| processor.database.delay(Duration::ZERO));
     },
+};
+
+/// What burns fast holds back what burns slowly, for as long as there are orders in its five minutes.
+pub(super) const NO_ORDERS: Act = Act {
+    what: "a sixth of half an hour's orders were slow, and now there are none",
+    alerts: &[within_minutes(10, lasting(warning("OrderLatencyBudgetBurnSlow")))],
+    begin: |scene| scene.load.pause(true),
+    end: |scene| scene.load.pause(false),
 };
 
 pub(super) const CUT_OFF: Act = Act {
