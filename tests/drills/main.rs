@@ -35,7 +35,8 @@ use drill::{Drill, Run};
 use report::{Ending, Line};
 use stand::Stand;
 
-const USAGE: &str = "Usage: ./kx drill [--list] [--long | --quick] [--keep] [--seed N] [NAME…]
+const USAGE: &str =
+    "Usage: ./kx drill [--list] [--long | --quick] [--keep] [--seed N] [--alert A]… [NAME…]
 
   NAME…     these drills; none: every drill once, bounded
   --long    as long as the promises say, which are then held to the second
