@@ -89,8 +89,8 @@ impl Follower {
                     Ok(Hint::Row(told)) => {
                         let is_fresh = is_fresh(&told);
                         // While rows are told as they are committed, the journal has nothing to add, and its rows have
-                        // no times.
-                        if self.take_hint(told).await? && is_fresh {
+                        // no times. A database that did not answer is asked all the same: nothing else says that it does.
+                        if self.take_hint(told).await? && is_fresh && self.database_was_up {
                             polled = Instant::now();
                         }
                     }

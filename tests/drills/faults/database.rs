@@ -7,7 +7,7 @@ use e2e::wait_for;
 
 use super::broker::{sign_in, unready_but_alive};
 use crate::drill::Run;
-use crate::process::PATIENCE;
+use crate::process::{PATIENCE, Process};
 use crate::proxy::Mode;
 
 /// How soon orders must flow again after the database has come back.
@@ -41,7 +41,18 @@ pub(super) fn away(run: &mut Run<'_>) {
     set(run, Mode::Open);
     run.recovered(&load, Instant::now(), BACK);
     run.stand.wait_ready();
+    every_process_says_that_it_is_back(run);
     run.end_and_check(load);
+}
+
+/// Under load, when each row is told before it could be read.
+fn every_process_says_that_it_is_back(run: &Run<'_>) {
+    let processes = || run.stand.servers.iter().chain(&run.stand.processors);
+    let is_up =
+        |process: &Process| process.metric("kx_database_up", &[]).is_some_and(|is_up| is_up > 0.5);
+    wait_for("every process to say that the database answers", run.or_long(PATIENCE, BACK), || {
+        processes().all(is_up).then_some(())
+    });
 }
 
 pub(super) fn slow(run: &mut Run<'_>) {
