@@ -99,7 +99,7 @@ pub(super) const A_LITTLE_SLOW: Act = Act {
 };
 
 pub(super) const FAR_TOO_SLOW: Act = Act {
-    what: "a second and a half more on the servers' way to RabbitMQ, after an hour's half of what is usual",
+    what: "two and a half seconds more on the servers' way to RabbitMQ, after half an hour of what is usual",
     alerts: &[warning("AnomalySevere")],
     begin: |scene| scene.slow_servers(Duration::from_millis(2_500)),
     end: |scene| scene.slow_servers(Duration::ZERO),
