@@ -151,12 +151,19 @@ pub(super) async fn find(
     }
     let unavailable = |error| Problem::unavailable("cannot read an order", &error);
     let uuid = wire::id::to_uuid(id);
-    // It may have been closed a moment ago: the projections must be as new as what the followed state said.
+    // It may have been closed a moment ago: the projections must be as new as what the followed state said. Whether they are
+    // is asked before they are read, for they may catch up meanwhile.
     let sequence = app.live.sequence();
+    let behind = app.live.projected() < sequence;
     let mut row = lookup::order(&app.db, account, uuid).await.map_err(unavailable)?;
     let settled = row.as_ref().is_some_and(|row| !OPEN.contains(&row.status.as_str()));
-    if !settled && app.live.projected() < sequence && wait_projected(app, sequence).await {
-        row = lookup::order(&app.db, account, uuid).await.map_err(unavailable)?;
+    if !settled && behind {
+        if wait_projected(app, sequence).await {
+            row = lookup::order(&app.db, account, uuid).await.map_err(unavailable)?;
+        } else if row.is_none() {
+            // It may be there, and nobody can tell yet.
+            return Err(Problem::new(Code::Behind));
+        }
     }
     row.map(|row| app.live.read(|state| render::row(state, &row))).transpose()
 }
