@@ -52,6 +52,8 @@ fn decided_later(run: &mut Run<'_>) {
     assert_eq!(answer.expect("it answers").status, 202, "nobody has decided it");
     let mut http = run.stand.servers[client.server()].http();
     let found = wait_for("the trace of what was decided later", PATIENCE, || {
+        // Whoever asks without a pause is sent away (429).
+        std::thread::sleep(Duration::from_millis(500));
         let answer = http.get(&format!("/api/v1/public/trace/{id}")).ok()?;
         let spans = if answer.status == 200 { spans(&answer.json()) } else { Vec::new() };
         let has = |name: &str| spans.iter().any(|span| span.name == name);
