@@ -33,7 +33,9 @@ pub(super) fn trace(run: &mut Run<'_>) {
     for _ in 0..run.or_long(3, 50) {
         one(run);
     }
-    decided_later(run);
+    if run.long {
+        decided_later(run);
+    }
     run.check();
 }
 
