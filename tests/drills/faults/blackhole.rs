@@ -107,7 +107,7 @@ fn scrape_and_never_read(run: &Run<'_>) -> Vec<TcpStream> {
 }
 
 /// Signs somebody up, who must be sent a letter.
-fn register(run: &mut Run<'_>) {
+pub(super) fn register(run: &mut Run<'_>) {
     let server = run.stand.servers.first().expect("there is one");
     let email = format!("hole-{:x}@drill.example", run.random.next());
     let body = json!({"email": email, "password": "a long password of a drill 7"});

@@ -54,7 +54,7 @@ pub async fn kept(db: &Db, command: CommandId, remembered_since: Time) -> Result
 }
 
 /// Returns the journal row in which a command was decided, and its place in it: an order, a deposit, a withdrawal or a
-/// transfer.
+/// transfer, as far as the projections have it.
 ///
 /// # Errors
 ///
@@ -63,7 +63,9 @@ pub async fn decided_at(
     db: &Db,
     command: CommandId,
 ) -> Result<Option<(Sequence, usize)>, StoreError> {
-    let Some(sequence) = kept(db, command, Time::MAX).await?.decided_in else { return Ok(None) };
+    // No row is read beyond those: anybody may ask, and the projections may lag by many.
+    let kept = kept(db, command, Time::default()).await?;
+    let Some(sequence) = kept.decided_in else { return Ok(None) };
     let Some(row) = crate::journal::row(db, sequence).await? else { return Ok(None) };
     let batch = ::journal::read(&row).map_err(|bad| StoreError::Corrupt(bad.to_string()))?;
     Ok(batch.place_of(command).map(|place| (sequence, place)))

@@ -12,6 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use e2e::Psql;
 
@@ -158,6 +159,10 @@ impl Scene<'_, '_> {
 
     fn servers_way(&self, mode: Mode) {
         self.run.stand.servers.iter().for_each(|server| server.broker.set(mode));
+    }
+
+    fn slow_servers(&self, by: Duration) {
+        self.run.stand.servers.iter().for_each(|server| server.broker.delay(by));
     }
 
     fn processors_way(&self, mode: Mode) {

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::{Act, Scene, critical, held_back, info, lasting, warning, within_minutes};
 use crate::answering::Answering;
+use crate::faults::blackhole::register;
 use crate::hole::{Hole, Outside};
 
 /// Kraken's names of our markets.
@@ -63,7 +64,7 @@ pub(super) const UNHEARD: Act = Act {
         });
         scene.props.holes.extend(holes.map(|(_, hole)| hole));
         scene.hold("LOCK TABLE audit_results IN EXCLUSIVE MODE");
-        scene.register();
+        register(scene.run);
     },
     end: |scene| {
         scene.release();
@@ -113,10 +114,6 @@ pub(super) const NOBODY_COMES: Act = Act {
 };
 
 impl Scene<'_, '_> {
-    fn slow_servers(&self, by: Duration) {
-        self.run.stand.servers.iter().for_each(|server| server.broker.delay(by));
-    }
-
     /// What Kraken would say of our markets: what they traded at last, for another price would not be believed.
     fn ticker(&self) -> Value {
         let server = &self.run.stand.servers[0];
@@ -130,15 +127,6 @@ impl Scene<'_, '_> {
             Some(((*pair).to_owned(), json!({"c": [last(market)?, "1"]})))
         });
         json!({"error": [], "result": pairs.collect::<serde_json::Map<_, _>>()})
-    }
-
-    /// Signs somebody up, who must be sent a letter.
-    fn register(&mut self) {
-        let email = format!("letter-{:x}@drill.example", self.run.random.next());
-        let body = json!({"email": email, "password": "a long password of a drill 7"});
-        let answer = self.run.stand.servers[0].http().post("/api/v1/auth/register", &body);
-        let answer = answer.expect("it answers");
-        assert!(answer.status < 300, "signing up does not wait for mail: {answer:?}");
     }
 
     /// Makes a program that differs from ours in nothing but the commit that it says it is of.

@@ -43,11 +43,11 @@ pub(super) const SLOW: Act = Act {
     ],
     begin: |scene| {
         let by = Duration::from_millis(1_500);
-        scene.run.stand.servers.iter().for_each(|server| server.broker.delay(by));
+        scene.slow_servers(by);
         scene.run.stand.processors.iter().for_each(|processor| processor.database.delay(by));
     },
     end: |scene| {
-        scene.run.stand.servers.iter().for_each(|server| server.broker.delay(Duration::ZERO));
+        scene.slow_servers(Duration::ZERO);
         let processors = &scene.run.stand.processors;
         processors.iter().for_each(|processor| processor.database.delay(Duration::ZERO));
     },
