@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use journal::Applied;
 use parking_lot::Mutex;
-use store::projections::{Part, Progress, Projector, Source};
+use store::projections::{Filled, Part, Projector, Source};
 use store::{Db, StoreError};
 use telemetry::Metric;
 use tokio::task::JoinSet;
@@ -125,6 +125,29 @@ impl Task {
         let lag = Duration::from_micros(now.micros_since(time)).as_secs_f64();
         telemetry::set_labelled(Metric::ProjectionLag, &[self.part.name()], lag);
     }
+
+    /// Notes when batches with commands from outside were written.
+    fn note<'a>(
+        &self,
+        batches: impl Iterator<Item = &'a Arc<Applied>>,
+        begun: Micros,
+        micros: u32,
+    ) {
+        let has_commands = |applied: &&Arc<Applied>| {
+            let mut entries = applied.batch.entries.iter();
+            entries.any(|entry| entry.command.origin == engine::Origin::Client)
+        };
+        let mut with_commands = batches.filter(has_commands);
+        let Some(first) = with_commands.next() else { return };
+        let last = with_commands.last().unwrap_or(first);
+        self.shared.recorder.projection(ProjectionRecord {
+            part: self.part.name(),
+            first: first.batch.sequence.get(),
+            last: last.batch.sequence.get(),
+            begun,
+            micros,
+        });
+    }
 }
 
 /// Writes one part until it is told to stop, or its feed has ended.
@@ -199,24 +222,6 @@ impl Worker {
         End::Stopped
     }
 
-    /// Notes when batches with commands from outside were written.
-    fn note(&self, batches: &[Arc<Applied>], begun: Micros) {
-        let has_commands = |applied: &&Arc<Applied>| {
-            let mut entries = applied.batch.entries.iter();
-            entries.any(|entry| entry.command.origin == engine::Origin::Client)
-        };
-        let mut with_commands = batches.iter().filter(has_commands);
-        let Some(first) = with_commands.next() else { return };
-        let last = with_commands.next_back().unwrap_or(first);
-        self.task.shared.recorder.projection(ProjectionRecord {
-            part: self.task.part.name(),
-            first: first.batch.sequence.get(),
-            last: last.batch.sequence.get(),
-            begun,
-            micros: Micros::now().since(begun),
-        });
-    }
-
     /// Writes until it succeeds; false: it never will.
     async fn write(&mut self, batches: &[Arc<Applied>]) -> bool {
         let mut pause = RETRY_MIN;
@@ -225,7 +230,7 @@ impl Worker {
             match self.projector.write(batches).await {
                 Ok(sequence) => {
                     telemetry::observe(Metric::ProjectionDuration, begun.elapsed());
-                    self.note(batches, started);
+                    self.task.note(batches.iter(), started, Micros::now().since(started));
                     let rows = sequence.get().saturating_sub(self.standing.get());
                     self.standing = sequence;
                     self.task.written(sequence, rows);
@@ -331,8 +336,10 @@ async fn fill(
         .iter_mut()
         .map(|worker| ((worker.task.clone(), &mut worker.standing), &mut worker.projector))
         .unzip();
-    let mut show = |progress: Progress| {
-        for (task, standing) in &mut tasks {
+    let mut show = |Filled { batches, times, progress }: Filled<'_>| {
+        for ((task, standing), (begun, micros)) in tasks.iter_mut().zip(times) {
+            let new = batches.iter().filter(|applied| applied.batch.sequence > **standing);
+            task.note(new, begun, micros);
             let rows = progress.done.get().saturating_sub(standing.get());
             **standing = (**standing).max(progress.done);
             task.written(**standing, rows);

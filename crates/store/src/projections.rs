@@ -26,7 +26,7 @@ use units::Sequence;
 pub use compare::{Compared, Difference, compare};
 pub use part::Part;
 pub use rebuild::{Rebuilt, rebuild};
-pub use source::{Progress, Source};
+pub use source::{Filled, Progress, Source};
 
 use crate::{Db, StoreError};
 

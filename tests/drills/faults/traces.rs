@@ -18,6 +18,8 @@ use crate::user::Client;
 const GAP_MAX: u64 = 1_000;
 /// How far two processes' clocks may show differently, in microseconds: each places its spans by its own.
 const CLOCKS: u64 = 1_000;
+/// What a trace has once everything was written that its order leads to.
+const STORED: [&str; 4] = ["append", "project orders", "project money", "project market_data"];
 
 fn order() -> Value {
     json!({"market": "BTC/USD", "side": "buy", "orderType": "limit", "price": "64000.00", "quantity": "0.01"})
@@ -33,7 +35,7 @@ pub(super) fn trace(run: &mut Run<'_>) {
     for _ in 0..run.or_long(3, 50) {
         one(run);
     }
-    if run.long {
+    for _ in 0..run.or_long(1, 5) {
         decided_later(run);
     }
     run.check();
@@ -59,7 +61,7 @@ fn decided_later(run: &mut Run<'_>) {
         let answer = http.get(&format!("/api/v1/public/trace/{id}")).ok()?;
         let spans = if answer.status == 200 { spans(&answer.json()) } else { Vec::new() };
         let has = |name: &str| spans.iter().any(|span| span.name == name);
-        ["append", "project orders"].into_iter().all(has).then_some(spans)
+        STORED.into_iter().all(has).then_some(spans)
     });
     let named = |name: &str| found.iter().find(|span| span.name == name).expect(name);
     assert!(named("process").from + CLOCKS >= named("answer").until, "{found:#?}");
@@ -98,8 +100,7 @@ fn one(run: &mut Run<'_>) {
         let answer = http.get(&format!("/api/v1/public/trace/{id}")).ok()?;
         let spans = if answer.status == 200 { spans(&answer.json()) } else { Vec::new() };
         let has = |name: &str| spans.iter().any(|span| span.name == name);
-        let whole = ["append", "project orders", "project money", "project market_data"];
-        (has("submit order") && whole.into_iter().all(has)).then_some(spans)
+        (has("submit order") && STORED.into_iter().all(has)).then_some(spans)
     });
     is_one_tree(&found, &web);
     nothing_is_unexplained(run, &found);

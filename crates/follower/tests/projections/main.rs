@@ -60,11 +60,21 @@ async fn a_gap_is_filled_from_the_journal() {
     let mut ahead = store::projections::Projector::new(world.db.clone(), Part::Money);
     ahead.write(&applied).await.expect("written");
     world.is_clean().await;
+    let late = world.head().get();
     let replica = Replica::alone(&world).await;
     world.trade(5).await;
     let head = world.head();
     until("the parts are written", async || replica.live.projected() == head).await;
     world.is_clean().await;
+    // The traces hear of rows that were read from the journal too, and of each once.
+    let noted = replica.recorder.take().projections;
+    for part in Part::ALL {
+        let of_part = noted.iter().filter(|record| record.part == part.name());
+        let with_it = of_part.filter(|record| (record.first..=record.last).contains(&late));
+        assert_eq!(with_it.count(), 1, "{}: {noted:?}", part.name());
+    }
+    let mut money = noted.iter().filter(|record| record.part == Part::Money.name());
+    assert!(money.all(|record| record.first + 3 > late), "it was written before: {noted:?}");
     replica.end().await;
 }
 

@@ -9,6 +9,7 @@ use store::{Db, lookup};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use trace::Recorder;
 use units::Sequence;
 
 use crate::common::database;
@@ -86,6 +87,7 @@ impl World {
 /// A process that follows the journal and writes projections.
 pub(crate) struct Replica {
     pub(crate) live: Arc<Live>,
+    pub(crate) recorder: Arc<Recorder>,
     follower: JoinHandle<Result<(), follower::FollowError>>,
     projections: JoinHandle<()>,
     stop: CancellationToken,
@@ -105,17 +107,18 @@ impl Replica {
         let follower = Follower::load(world.db.clone(), subscriber).await.expect("it loads");
         let (live, feeds) = (follower.live(), follower.feeds());
         let stop = CancellationToken::new();
-        let never = CancellationToken::new();
+        let (never, recorder) = (CancellationToken::new(), Arc::<Recorder>::default());
         let projections = share_projections(
             world.db.clone(),
             Arc::clone(&live),
             feeds,
             hold,
-            Arc::default(),
+            Arc::clone(&recorder),
             never,
         );
         let projections = tokio::spawn(projections);
-        Self { live, follower: tokio::spawn(follower.run(stop.clone())), projections, stop }
+        let follower = tokio::spawn(follower.run(stop.clone()));
+        Self { live, recorder, follower, projections, stop }
     }
 
     /// Ends as a process does: the follower first, the writers after it and by themselves.

@@ -10,7 +10,7 @@ use tokio_postgres::{Client, Error, GenericClient, Row, Transaction};
 use units::{Hash32, Sequence};
 
 use super::rebuild::{create, drop_generation, lock};
-use super::source::{Progress, Source};
+use super::source::{Filled, Progress, Source};
 use super::{Part, Projector};
 use crate::numbers::{hash, to_u64};
 use crate::{Connection, Db, StoreError};
@@ -162,7 +162,7 @@ async fn fill(
     projectors.sort_by_key(until);
     let slowest = until(&projectors[0]);
     let furthest = projectors.last().map_or(slowest, until);
-    let mut show = |Progress { done, .. }| on_progress(Progress { done, goal: furthest });
+    let mut show = |filled: Filled<'_>| on_progress(Progress { goal: furthest, ..filled.progress });
     let mut source = Source::from_zero(db);
     for arrived in 0..projectors.len() {
         let next = until(&projectors[arrived]);

@@ -5,7 +5,7 @@ use tokio_postgres::Transaction;
 use tokio_postgres::error::SqlState;
 use units::Sequence;
 
-use super::source::{Progress, Source};
+use super::source::{Filled, Progress, Source};
 use super::{Part, Projector};
 use crate::numbers::to_u64;
 use crate::{Connection, Db, StoreError, journal as stored};
@@ -40,10 +40,11 @@ pub async fn rebuild(
     drop_generation(&mut control, &generation).await?;
     create(&mut control, &generation).await?;
     let mut projectors = Projector::of_generation(db, &generation);
+    let mut show = |filled: Filled<'_>| on_progress(filled.progress);
     let mut source = Source::from_zero(db);
     loop {
         let head = stored::head(db).await?.map_or(Sequence::new(0), |(sequence, ..)| sequence);
-        source = source.fill(&mut projectors.each_mut(), head, on_progress).await?;
+        source = source.fill(&mut projectors.each_mut(), head, &mut show).await?;
         if swap(&mut control, &active, &generation, source.sequence()).await? {
             break;
         }

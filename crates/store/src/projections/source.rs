@@ -5,6 +5,7 @@ use std::sync::Arc;
 use engine::State;
 use futures::future::try_join_all;
 use journal::Applied;
+use trace::Micros;
 use units::{Hash32, Sequence};
 
 use super::Projector;
@@ -20,6 +21,17 @@ pub struct Progress {
     pub done: Sequence,
     /// The last journal row there is, or the one to stop at.
     pub goal: Sequence,
+}
+
+/// Rows that have been written, and by whom.
+#[derive(Debug)]
+pub struct Filled<'a> {
+    /// The rows.
+    pub batches: &'a [Arc<Applied>],
+    /// When each projector began, and how many microseconds it took, in the order in which they were given.
+    pub times: Vec<(Micros, u32)>,
+    /// How far all of them are now.
+    pub progress: Progress,
 }
 
 /// A state of its own that follows the journal.
@@ -77,8 +89,7 @@ impl Source {
         Ok(Applied { batch, hash: row.hash, effects })
     }
 
-    /// Writes everything up to `until` with projectors, reading ahead while they write. `on_progress` hears how far all
-    /// of them are.
+    /// Writes everything up to `until` with projectors, reading ahead while they write. `on_filled` hears of it.
     ///
     /// # Errors
     ///
@@ -88,17 +99,26 @@ impl Source {
         self,
         projectors: &mut [&mut Projector],
         until: Sequence,
-        on_progress: &mut (dyn FnMut(Progress) + Send),
+        on_filled: &mut (dyn FnMut(Filled<'_>) + Send),
     ) -> Result<Self, StoreError> {
         let (mut source, mut batches) = self.next(until).await?;
         while !batches.is_empty() {
             let done = source.sequence();
-            let written = try_join_all(projectors.iter_mut().map(|each| each.write(&batches)));
+            let written = try_join_all(projectors.iter_mut().map(|each| timed(each, &batches)));
             let (next, written) = tokio::join!(source.next(until), written);
-            written?;
-            on_progress(Progress { done, goal: until });
+            let progress = Progress { done, goal: until };
+            on_filled(Filled { batches: &batches, times: written?, progress });
             (source, batches) = next?;
         }
         Ok(source)
     }
+}
+
+async fn timed(
+    projector: &mut Projector,
+    batches: &[Arc<Applied>],
+) -> Result<(Micros, u32), StoreError> {
+    let begun = Micros::now();
+    projector.write(batches).await?;
+    Ok((begun, Micros::now().since(begun)))
 }
