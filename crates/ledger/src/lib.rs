@@ -14,11 +14,13 @@
     )
 )]
 
+mod account;
 mod balance;
 
 use hashbrown::HashTable;
 use units::{AccountId, Amount, AssetId, Balance, SignedAmount};
 
+use crate::account::Account;
 pub use crate::balance::{HoldRejected, place_hold, release_hold};
 
 /// An account's position in the ledger: dense, given at opening, never reused.
@@ -76,19 +78,12 @@ pub struct Ledger {
     salt: u64,
 }
 
-#[derive(Clone, Debug)]
-struct Account {
-    id: AccountId,
-    sequence: u64,
-    balances: Vec<(AssetId, Balance)>,
-}
-
 impl Account {
     /// Gives one leg of a trade out of what is held, and gets the other.
     #[inline(always)]
     fn exchange(&mut self, gives: Leg, gets: Leg) {
         if !gives.amount.is_zero() {
-            let held = &mut self.balance_mut(gives.asset).held;
+            let held = &mut self.balance_or_new(gives.asset).held;
             *held = held.checked_sub(gives.amount).expect("an order holds what it gives");
         }
         self.credit(gets.asset, gets.net());
@@ -97,19 +92,10 @@ impl Account {
     #[inline]
     fn credit(&mut self, asset: AssetId, amount: Amount) {
         if !amount.is_zero() {
-            let available = &mut self.balance_mut(asset).available;
+            let available = &mut self.balance_or_new(asset).available;
             let sum = available.checked_add(amount);
             *available = sum.expect("a balance stays within the supply");
         }
-    }
-
-    #[inline]
-    fn balance_mut(&mut self, asset: AssetId) -> &mut Balance {
-        let at = match place_of(&self.balances, asset) {
-            Some(at) => at,
-            None => insert_balance(&mut self.balances, asset),
-        };
-        &mut self.balances.get_mut(at).expect("the balance was just found").1
     }
 }
 
@@ -137,7 +123,7 @@ impl Ledger {
             return index;
         }
         let index = u32::try_from(self.accounts.len()).expect("accounts fit 32 bits");
-        self.accounts.push(Account { id, sequence: 0, balances: Vec::new() });
+        self.accounts.push(Account::new(id));
         match dense_place(id) {
             Some(place) => {
                 if place >= self.dense.len() {
@@ -220,7 +206,7 @@ impl Ledger {
     /// [`Ledger::imbalance`] finds a snapshot that does not balance.
     #[inline]
     pub fn restore_balance(&mut self, account: AccountIndex, asset: AssetId, balance: Balance) {
-        *self.account_mut(account).balance_mut(asset) = balance;
+        *self.account_mut(account).balance_or_new(asset) = balance;
     }
 
     /// Sets the outside world's balance, as a snapshot has it.
@@ -233,25 +219,20 @@ impl Ledger {
     #[must_use]
     #[inline]
     pub fn balance(&self, account: AccountIndex, asset: AssetId) -> Balance {
-        let balances = &self.account(account).balances;
-        let found = place_of(balances, asset).and_then(|at| balances.get(at));
-        found.map_or_else(Balance::default, |(_, balance)| *balance)
+        self.account(account).balance(asset).copied().unwrap_or_default()
     }
 
-    /// Reads an account and its first balance before they are needed, and returns something of both: nothing follows from
-    /// that.
+    /// Reads an account and its balances before they are needed, and returns something of both: nothing follows from that.
     #[must_use]
     #[inline]
     pub fn touch(&self, account: AccountIndex) -> u64 {
-        let account = self.account(account);
-        let last = account.balances.last().map_or(0, |(asset, _)| u64::from(asset.get()));
-        account.sequence.wrapping_add(last)
+        self.account(account).touch()
     }
 
     /// Returns an account's balances in the order of asset ids.
     #[inline]
     pub fn balances(&self, account: AccountIndex) -> impl Iterator<Item = (AssetId, Balance)> + '_ {
-        self.account(account).balances.iter().copied()
+        self.account(account).balances()
     }
 
     /// Returns the outside world's balance of an asset: zero or negative.
@@ -284,7 +265,7 @@ impl Ledger {
         if amount.is_zero() {
             return Ok(());
         }
-        let Some(balance) = self.find_balance_mut(account, asset) else {
+        let Some(balance) = self.account_mut(account).balance_mut(asset) else {
             return place_hold(Balance::default(), amount).map(drop);
         };
         *balance = place_hold(*balance, amount)?;
@@ -301,7 +282,8 @@ impl Ledger {
         if amount.is_zero() {
             return;
         }
-        let balance = self.find_balance_mut(account, asset).expect("what is held is of a balance");
+        let balance = self.account_mut(account).balance_mut(asset);
+        let balance = balance.expect("what is held is of a balance");
         *balance = release_hold(*balance, amount);
     }
 
@@ -321,7 +303,7 @@ impl Ledger {
         if amount.is_zero() {
             return;
         }
-        let available = &mut self.account_mut(payer).balance_mut(asset).available;
+        let available = &mut self.account_mut(payer).balance_or_new(asset).available;
         let left = available.checked_sub(amount);
         *available = left.expect("the payer has what the transfer takes");
         self.account_mut(payee).credit(asset, amount);
@@ -368,7 +350,7 @@ impl Ledger {
     /// When it exceeds what is held.
     #[inline]
     pub fn withdraw(&mut self, asset: AssetId, account: AccountIndex, amount: Amount) {
-        let held = &mut self.account_mut(account).balance_mut(asset).held;
+        let held = &mut self.account_mut(account).balance_or_new(asset).held;
         *held = held.checked_sub(amount).expect("a withdrawal spends its hold");
         let outside = self.outside_mut(asset);
         *outside = outside.checked_add(amount.signed()).expect("supplies fit 127 bits");
@@ -393,7 +375,7 @@ impl Ledger {
     #[must_use]
     pub fn imbalances(&self, assets: u16) -> Vec<SignedAmount> {
         let mut sums: Vec<_> = (0..assets).map(|id| self.outside(AssetId::new(id))).collect();
-        for (asset, balance) in self.accounts.iter().flat_map(|account| &account.balances) {
+        for (asset, balance) in self.accounts.iter().flat_map(Account::balances) {
             if let Some(sum) = sums.get_mut(usize::from(asset.get())) {
                 *sum = sum.saturating_add(balance.total().signed());
             }
@@ -412,13 +394,6 @@ impl Ledger {
     }
 
     #[inline]
-    fn find_balance_mut(&mut self, account: AccountIndex, asset: AssetId) -> Option<&mut Balance> {
-        let balances = &mut self.account_mut(account).balances;
-        let at = place_of(balances, asset)?;
-        balances.get_mut(at).map(|(_, balance)| balance)
-    }
-
-    #[inline]
     fn outside_mut(&mut self, asset: AssetId) -> &mut SignedAmount {
         let at = usize::from(asset.get());
         if at >= self.outside.len() {
@@ -426,25 +401,6 @@ impl Ledger {
         }
         self.outside.get_mut(at).expect("the list was just made long enough")
     }
-}
-
-/// Finds the balance of an asset. As they are in the order of ids, it stands where its id says if the account has had every
-/// asset before it, as is likely of the first ones.
-#[inline]
-fn place_of(balances: &[(AssetId, Balance)], asset: AssetId) -> Option<usize> {
-    let likely = usize::from(asset.get());
-    match balances.get(likely) {
-        Some((held, _)) if *held == asset => Some(likely),
-        _ => balances.iter().position(|(held, _)| *held == asset),
-    }
-}
-
-/// Makes a balance of an asset that the account has not had yet, keeping the order of asset ids.
-#[cold]
-fn insert_balance(balances: &mut Vec<(AssetId, Balance)>, asset: AssetId) -> usize {
-    let at = balances.partition_point(|(held, _)| *held < asset);
-    balances.insert(at, (asset, Balance::default()));
-    at
 }
 
 #[inline]

@@ -101,7 +101,7 @@ fn open(state: &State, account: AccountId) -> Result<(), Reject> {
 }
 
 fn is_empty(state: &State, owner: Owner<'_>) -> bool {
-    let no_orders = owner.info.own.iter().all(|own| own.count() == 0);
+    let no_orders = owner.info.own().next().is_none();
     let nothing = state.ledger.balances(owner.index).all(|(_, balance)| balance.total().is_zero());
     no_orders && nothing
 }

@@ -6,18 +6,23 @@ use units::{AccountId, MarketId, Time};
 use super::order::to_usize;
 use super::{AccountFlags, AccountView, State};
 
-/// One account.
+/// One account, on one cache line with its list for the first market.
+///
+/// Invariant: lists are in the order of the markets, for what is decided from them must not depend on which came first.
 #[derive(Clone, Debug, Default)]
+#[repr(align(64))]
 pub(crate) struct AccountInfo {
     pub(crate) flags: AccountFlags,
     pub(crate) rate_second: u64,
     pub(crate) rate_count: u32,
-    pub(crate) own: Vec<OwnOrders>,
+    /// Of the market whose id is 0.
+    first: OwnOrders,
+    others: Box<[OwnOrders]>,
 }
 
 /// An account's open orders in one market: their slots in the market's table, in no order. Each order knows its
 /// place here, so that neither coming nor going reads more than one other order.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct OwnOrders {
     pub(crate) market: MarketId,
     slots: Vec<u32>,
@@ -60,37 +65,44 @@ impl AccountInfo {
     /// Reads what a new order of the account reads first.
     #[inline]
     pub(crate) fn touch(&self) -> u64 {
-        let last = self.own.first().and_then(|own| own.slots.last());
+        let last = self.first.slots.last();
         self.rate_second.wrapping_add(last.map_or(0, |&slot| u64::from(slot)))
+    }
+
+    /// The lists that have orders, in the order of the markets.
+    pub(crate) fn own(&self) -> impl Iterator<Item = &OwnOrders> {
+        core::iter::once(&self.first).chain(&self.others).filter(|own| own.count() > 0)
     }
 
     #[inline]
     pub(crate) fn own_in(&self, market: MarketId) -> Option<&OwnOrders> {
-        self.own.get(self.place_of(market).ok()?)
+        if self.first.market == market {
+            return Some(&self.first);
+        }
+        self.others.get(self.place_of(market).ok()?)
     }
 
     #[inline]
     pub(crate) fn own_in_mut(&mut self, market: MarketId) -> &mut OwnOrders {
+        if self.first.market == market { &mut self.first } else { self.other_mut(market) }
+    }
+
+    fn other_mut(&mut self, market: MarketId) -> &mut OwnOrders {
         let at = match self.place_of(market) {
             Ok(at) => at,
             Err(at) => {
-                self.own.insert(at, OwnOrders { market, slots: Vec::new() });
+                let mut others = core::mem::take(&mut self.others).into_vec();
+                others.insert(at, OwnOrders { market, slots: Vec::new() });
+                self.others = others.into();
                 at
             }
         };
-        self.own.get_mut(at).expect("the entry was just found")
+        self.others.get_mut(at).expect("the entry was just found")
     }
 
-    /// Finds a market's list, or where it would be: in the order of the markets, for what is decided from it must not
-    /// depend on which came first.
-    #[inline]
+    /// Finds a market's list among the others, or where it would be.
     fn place_of(&self, market: MarketId) -> Result<usize, usize> {
-        // Where its id says, if the account has had orders in every market before it.
-        let likely = usize::from(market.get());
-        match self.own.get(likely) {
-            Some(own) if own.market == market => Ok(likely),
-            _ => self.own.binary_search_by_key(&market, |own| own.market),
-        }
+        self.others.binary_search_by_key(&market, |own| own.market)
     }
 }
 
@@ -139,7 +151,7 @@ impl State {
         account: AccountIndex,
         market: Option<MarketId>,
     ) -> impl Iterator<Item = (MarketId, u32)> + '_ {
-        let lists = self.info(account).own.iter();
+        let lists = self.info(account).own();
         lists.filter(move |own| market.is_none_or(|market| market == own.market)).flat_map(|own| {
             let orders = &self.market_of(own.market).orders;
             let mut slots = own.slots.clone();
