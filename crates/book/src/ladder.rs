@@ -7,22 +7,22 @@ use units::PriceTicks;
 
 use crate::side::Side;
 
-/// How many prices each have a place of their own in [`Ladder::near`]: those near the touch, which most orders come for.
-const NEAR: usize = 256;
+/// How many places [`Ladder::near`] begins with: more than there are prices near the touch, which most orders come for.
+const NEAR_MIN: usize = 256;
 
 /// The levels of one side by price, with the best one at hand.
 #[derive(Clone, Debug)]
 pub(crate) struct Ladder {
     levels: BTreeMap<PriceTicks, u32>,
     best: Option<(PriceTicks, u32)>,
-    /// Levels by their price modulo the length, of those that share a place the one that came last: a part of `levels`,
-    /// found without a walk down the tree.
-    near: Box<[Option<(PriceTicks, u32)>; NEAR]>,
+    /// Levels by their price modulo the length, a power of two that is never less than their number; of those that share a
+    /// place the one that came last. A part of `levels`, found without a walk down the tree.
+    near: Vec<Option<(PriceTicks, u32)>>,
 }
 
 impl Default for Ladder {
     fn default() -> Self {
-        Self { levels: BTreeMap::new(), best: None, near: Box::new([None; NEAR]) }
+        Self { levels: BTreeMap::new(), best: None, near: vec![None; NEAR_MIN] }
     }
 }
 
@@ -34,16 +34,23 @@ impl Ladder {
 
     #[inline]
     pub(crate) fn get(&self, price: PriceTicks) -> Option<u32> {
-        match self.near.get(near(price)) {
-            Some(&Some((known, level))) if known == price => Some(level),
-            _ => self.levels.get(&price).copied(),
-        }
+        self.get_near(price).or_else(|| self.levels.get(&price).copied())
+    }
+
+    /// Finds a level without a walk down the tree; `None` does not say that there is none.
+    #[inline]
+    pub(crate) fn get_near(&self, price: PriceTicks) -> Option<u32> {
+        let near = self.near.get(self.place(price)).copied().flatten();
+        near.filter(|&(known, _)| known == price).map(|(_, level)| level)
     }
 
     #[inline]
     pub(crate) fn insert(&mut self, side: Side, price: PriceTicks, level: u32) {
         self.levels.insert(price, level);
         *self.near_mut(price) = Some((price, level));
+        if self.levels.len() > self.near.len() {
+            self.grow();
+        }
         let better = |best| match side {
             Side::Buy => price > best,
             Side::Sell => price < best,
@@ -89,13 +96,26 @@ impl Ladder {
 
     #[inline]
     fn near_mut(&mut self, price: PriceTicks) -> &mut Option<(PriceTicks, u32)> {
-        self.near.get_mut(near(price)).expect("places are counted modulo their number")
+        let place = self.place(price);
+        self.near.get_mut(place).expect("places are counted modulo their number")
     }
-}
 
-/// The place of a price among the near ones.
-#[inline]
-fn near(price: PriceTicks) -> usize {
-    let [place, ..] = price.get().to_le_bytes();
-    usize::from(place)
+    /// The place of a price among the near ones.
+    #[inline]
+    fn place(&self, price: PriceTicks) -> usize {
+        let low = price.get() & u64::from(u32::MAX);
+        let low = usize::try_from(low).expect("this runs on machines of 32 bits or more");
+        low & self.near.len().wrapping_sub(1)
+    }
+
+    /// Gives the near ones twice as many places.
+    #[cold]
+    fn grow(&mut self) {
+        self.near = vec![None; self.near.len().saturating_mul(2)];
+        let levels = core::mem::take(&mut self.levels);
+        for (&price, &level) in &levels {
+            *self.near_mut(price) = Some((price, level));
+        }
+        self.levels = levels;
+    }
 }

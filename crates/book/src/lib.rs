@@ -210,6 +210,15 @@ impl Book {
         level.wrapping_add(near(node.previous)).wrapping_add(near(node.next))
     }
 
+    /// Reads what an order at a price will read first, as [`Book::touch`] does: the level and the last order there.
+    #[must_use]
+    #[inline]
+    pub fn touch_level(&self, side: Side, price: PriceTicks) -> u64 {
+        let Some(level) = self.ladder(side).get_near(price) else { return 0 };
+        let Some(level) = self.levels.get(to_usize(level)) else { return 0 };
+        self.nodes.get(to_usize(level.tail)).map_or(0, |node| node.visible)
+    }
+
     /// Returns the levels of a side, best first.
     #[inline]
     pub fn levels(&self, side: Side) -> impl Iterator<Item = LevelView> + '_ {

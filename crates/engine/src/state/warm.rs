@@ -41,10 +41,19 @@ impl State {
 
     #[inline]
     fn touch_order(&self, action: &Action) -> u64 {
-        let Action::CancelOrder { order: OrderRef::Id(id), .. } = action else { return 0 };
-        let Some((market, slot)) = self.find_order(*id) else { return 0 };
-        let order = market.orders.get(slot);
-        let place = u64::from(order.own_place).wrapping_add(market.book.touch(slot));
-        order.created_in.get().wrapping_add(place)
+        match action {
+            Action::PlaceOrder(order) => {
+                let market = self.find_market(order.market);
+                let level = market.zip(order.price);
+                level.map_or(0, |(market, price)| market.book.touch_level(order.side, price))
+            }
+            Action::CancelOrder { order: OrderRef::Id(id), .. } => {
+                let Some((market, slot)) = self.find_order(*id) else { return 0 };
+                let order = market.orders.get(slot);
+                let place = u64::from(order.own_place).wrapping_add(market.book.touch(slot));
+                order.created_in.get().wrapping_add(place)
+            }
+            _ => 0,
+        }
     }
 }
