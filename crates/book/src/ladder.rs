@@ -15,14 +15,24 @@ const NEAR_MIN: usize = 256;
 pub(crate) struct Ladder {
     levels: BTreeMap<PriceTicks, u32>,
     best: Option<(PriceTicks, u32)>,
-    /// Levels by their price modulo the length, a power of two that is never less than their number; of those that share a
-    /// place the one that came last. A part of `levels`, found without a walk down the tree.
-    near: Vec<Option<(PriceTicks, u32)>>,
+    /// Levels by their price modulo the length, a power of two that is never less than their number. A part of `levels`,
+    /// found without a walk down the tree.
+    near: Vec<Near>,
+}
+
+/// The place that some prices share.
+#[derive(Clone, Copy, Debug, Default)]
+struct Near {
+    /// The one that came last of the prices here that have levels, as long as it has.
+    price: Option<PriceTicks>,
+    level: u32,
+    /// How many prices here have levels.
+    levels: u32,
 }
 
 impl Default for Ladder {
     fn default() -> Self {
-        Self { levels: BTreeMap::new(), best: None, near: vec![None; NEAR_MIN] }
+        Self { levels: BTreeMap::new(), best: None, near: vec![Near::default(); NEAR_MIN] }
     }
 }
 
@@ -34,20 +44,27 @@ impl Ladder {
 
     #[inline]
     pub(crate) fn get(&self, price: PriceTicks) -> Option<u32> {
-        self.get_near(price).or_else(|| self.levels.get(&price).copied())
+        let near = self.near(price);
+        if near.price == Some(price) {
+            Some(near.level)
+        } else if near.levels == 0 {
+            None
+        } else {
+            self.levels.get(&price).copied()
+        }
     }
 
     /// Finds a level without a walk down the tree; `None` does not say that there is none.
     #[inline]
     pub(crate) fn get_near(&self, price: PriceTicks) -> Option<u32> {
-        let near = self.near.get(self.place(price)).copied().flatten();
-        near.filter(|&(known, _)| known == price).map(|(_, level)| level)
+        let near = self.near(price);
+        (near.price == Some(price)).then_some(near.level)
     }
 
     #[inline]
     pub(crate) fn insert(&mut self, side: Side, price: PriceTicks, level: u32) {
         self.levels.insert(price, level);
-        *self.near_mut(price) = Some((price, level));
+        self.near_mut(price).add(price, level);
         if self.levels.len() > self.near.len() {
             self.grow();
         }
@@ -63,8 +80,7 @@ impl Ladder {
     #[inline]
     pub(crate) fn remove(&mut self, side: Side, price: PriceTicks) {
         self.levels.remove(&price);
-        let near = self.near_mut(price);
-        *near = near.filter(|&(known, _)| known != price);
+        self.near_mut(price).remove(price);
         if self.best.is_some_and(|(best, _)| best == price) {
             let next = match side {
                 Side::Buy => self.levels.last_key_value(),
@@ -95,7 +111,12 @@ impl Ladder {
     }
 
     #[inline]
-    fn near_mut(&mut self, price: PriceTicks) -> &mut Option<(PriceTicks, u32)> {
+    fn near(&self, price: PriceTicks) -> &Near {
+        self.near.get(self.place(price)).expect("places are counted modulo their number")
+    }
+
+    #[inline]
+    fn near_mut(&mut self, price: PriceTicks) -> &mut Near {
         let place = self.place(price);
         self.near.get_mut(place).expect("places are counted modulo their number")
     }
@@ -108,14 +129,28 @@ impl Ladder {
         low & self.near.len().wrapping_sub(1)
     }
 
-    /// Gives the near ones twice as many places.
+    /// Gives the near ones eight times as many places: it is seldom done, and leaves little behind.
     #[cold]
     fn grow(&mut self) {
-        self.near = vec![None; self.near.len().saturating_mul(2)];
+        self.near = vec![Near::default(); self.near.len().saturating_mul(8)];
         let levels = core::mem::take(&mut self.levels);
         for (&price, &level) in &levels {
-            *self.near_mut(price) = Some((price, level));
+            self.near_mut(price).add(price, level);
         }
         self.levels = levels;
+    }
+}
+
+impl Near {
+    #[inline]
+    fn add(&mut self, price: PriceTicks, level: u32) {
+        let levels = self.levels.checked_add(1).expect("levels fit 32 bits");
+        *self = Self { price: Some(price), level, levels };
+    }
+
+    #[inline]
+    fn remove(&mut self, price: PriceTicks) {
+        self.price = self.price.filter(|&known| known != price);
+        self.levels = self.levels.checked_sub(1).expect("a place counts its levels");
     }
 }
