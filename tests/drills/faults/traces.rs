@@ -18,9 +18,6 @@ use crate::user::Client;
 const GAP_MAX: u64 = 1_000;
 /// How far two processes' clocks may show differently, in microseconds: each places its spans by its own.
 const CLOCKS: u64 = 1_000;
-/// What a trace has once everything was written that its order leads to.
-const STORED: [&str; 4] = ["append", "project orders", "project money", "project market_data"];
-
 fn order() -> Value {
     json!({"market": "BTC/USD", "side": "buy", "orderType": "limit", "price": "64000.00", "quantity": "0.01"})
 }
@@ -55,17 +52,23 @@ fn decided_later(run: &mut Run<'_>) {
     run.stand.processors.iter_mut().for_each(Process::resume);
     assert_eq!(answer.expect("it answers").status, 202, "nobody has decided it");
     let mut http = run.stand.servers[client.server()].http();
-    let found = wait_for("the trace of what was decided later", PATIENCE, || {
+    let found = whole_trace(&mut http, &id, "answer");
+    let named = |name: &str| found.iter().find(|span| span.name == name).expect(name);
+    assert!(named("process").from + CLOCKS >= named("answer").until, "{found:#?}");
+    run.note(format!("{} spans of an order that was answered 202", found.len()));
+}
+
+/// Waits until the public trace has all that its order leads to, and this span too.
+fn whole_trace(http: &mut Http, id: &str, also: &str) -> Vec<Span> {
+    let wanted = [also, "append", "project orders", "project money", "project market_data"];
+    wait_for("the whole trace", PATIENCE, || {
         // Whoever asks without a pause is sent away (429).
         std::thread::sleep(Duration::from_millis(500));
         let answer = http.get(&format!("/api/v1/public/trace/{id}")).ok()?;
         let spans = if answer.status == 200 { spans(&answer.json()) } else { Vec::new() };
         let has = |name: &str| spans.iter().any(|span| span.name == name);
-        STORED.into_iter().all(has).then_some(spans)
-    });
-    let named = |name: &str| found.iter().find(|span| span.name == name).expect(name);
-    assert!(named("process").from + CLOCKS >= named("answer").until, "{found:#?}");
-    run.note(format!("{} spans of an order that was answered 202", found.len()));
+        wanted.into_iter().all(has).then_some(spans)
+    })
 }
 
 /// Sends one order as a page would, and follows it through every process.
@@ -96,12 +99,7 @@ fn one(run: &mut Run<'_>) {
             "startTimeUnixNano": begun, "endTimeUnixNano": ended }] }] }] });
     let mut collector = at(server.otlp_port);
     collector.post("/v1/traces", &export).expect("it answers").expect(200);
-    let found = wait_for("the whole trace", PATIENCE, || {
-        let answer = http.get(&format!("/api/v1/public/trace/{id}")).ok()?;
-        let spans = if answer.status == 200 { spans(&answer.json()) } else { Vec::new() };
-        let has = |name: &str| spans.iter().any(|span| span.name == name);
-        (has("submit order") && STORED.into_iter().all(has)).then_some(spans)
-    });
+    let found = whole_trace(&mut http, &id, "submit order");
     is_one_tree(&found, &web);
     nothing_is_unexplained(run, &found);
     // The same spans by Jaeger's API: by the trace's id, and by a search for what the page has sent.

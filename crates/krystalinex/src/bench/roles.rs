@@ -22,7 +22,7 @@ use super::seed;
 use super::sql;
 use super::stand::{Ground, Loaded, Stand};
 use super::table::{Row, Table, Target};
-use super::whole::{self, Effort};
+use super::whole::{self, Effort, Held};
 use super::yardstick::Yardstick;
 
 const SECTION: &str = "roles";
@@ -87,9 +87,12 @@ async fn load(
     let loaded = Loaded { exchange: server, db, users, others };
     let effort = Effort::new(quick);
     let series = whole::series(stand, &loaded, yardstick, effort, 64, Pairing::Any).await?;
-    report(table, 64, &series);
+    let held = Held { section: SECTION, ratio: 1.2, aimed_at: "1.5 aimed at", p99_ms: Some(100.0) };
+    let what = "server and payment processor over RabbitMQ";
+    whole::report(table, &format!("{what}, 64 connections"), &series, &held);
     let wide = whole::series(stand, &loaded, yardstick, effort, 256, Pairing::Any).await?;
-    report(table, 256, &wide);
+    let held = Held { p99_ms: None, ..held };
+    whole::report(table, &format!("{what}, 256 connections"), &wide, &held);
     whole::shares(table, SECTION, &series);
     let window = processor.metric("kx_dedup_bytes").await?;
     let mib = |bytes: f64| bytes / f64::from(1 << 20);
@@ -106,33 +109,6 @@ async fn load(
     loaded.exchange.stop().await?;
     processor.stop().await?;
     verified(&loaded.db).await
-}
-
-fn report(table: &mut Table, connections: u32, series: &whole::Series) {
-    let rate = series.median(|seen| seen.outcome.rate());
-    let p50 = series.median(|seen| seen.outcome.latency_ms(0.5));
-    let p99 = series.median(|seen| seen.outcome.latency_ms(0.99));
-    let yardstick_p99 = series.yardstick(|run| run.p99_ms);
-    let stolen = series.median(|seen| seen.stolen);
-    let what = format!("server and payment processor over RabbitMQ, {connections} connections");
-    let row = Row::new(SECTION, format!("{what}: orders"), rate, "orders/s");
-    table.push(row.note(format!("p50 {p50:.1} ms; {stolen:.1} % withheld")));
-    let tps = series.yardstick(|run| run.rate);
-    table.push(Row::new(
-        SECTION,
-        format!("yardstick, beside {connections} connections"),
-        tps,
-        "tps",
-    ));
-    let ratio = series.ratio(|seen| seen.outcome.rate(), |run| run.rate);
-    let row = Row::new(SECTION, format!("{what}: orders/s over the yardstick's tps"), ratio, "×");
-    table.push(row.reach(Target::AtLeast(1.2)).note("1.5 aimed at"));
-    let row = Row::new(SECTION, format!("{what}: p99"), p99, "ms");
-    table.push(match connections {
-        64 => row.reach(Target::AtMost((3.0 * yardstick_p99).max(100.0))),
-        _ => row,
-    });
-    table.push(whole::errors_row(SECTION, &what, series));
 }
 
 /// What was measured must also be right.
