@@ -37,7 +37,8 @@ pub fn evolve(state: &mut State, command: &Command, event: &Event, observer: &mu
 #[inline(never)]
 fn remember(state: &mut State, command: &Command, hash: IdHash) {
     let (outcome, time) = (state.sequence, state.time);
-    state.known.push(hash, Known::new(command.id, command.body_hash, outcome, time));
+    let known = Known { id: command.id, body_hash: command.body_hash, outcome, time };
+    state.known.push(hash, known);
 }
 
 /// How far ids move ahead in a restored journal: beyond whatever the lost rows gave away.

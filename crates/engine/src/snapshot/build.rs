@@ -214,7 +214,7 @@ fn push_tail(state: &mut State, record: Record) -> Built {
         }
         Record::Known { id, body_hash, outcome, time } => {
             ensure(state.known.get(id).is_none(), "a known command comes twice")?;
-            state.known.push(state.salt.hash(id), Known::new(id, body_hash, outcome, time));
+            state.known.push(state.salt.hash(id), Known { id, body_hash, outcome, time });
         }
         Record::RememberedCancel { order, account, expires_at } => {
             let before = state.remembered.insert(order, (account, expires_at));

@@ -110,14 +110,34 @@ impl Places {
         self.buckets.capacity().saturating_mul(size_of::<Bucket>())
     }
 
+    /// Makes the table twice as long. What is at its home comes to one of two neighbours, which are filled and written together.
     #[cold]
     fn grow(&mut self) {
-        let bits = u32::BITS.saturating_sub(self.shift).saturating_add(1);
-        let mut grown = Self { length: self.length, ..Self::with_bits(bits) };
-        for bucket in &self.buckets {
+        let shift = self.shift.checked_sub(1).expect("the window fits 32 bits");
+        let mut grown = Self {
+            buckets: Vec::with_capacity(self.buckets.len().saturating_mul(2)),
+            shift,
+            length: self.length,
+        };
+        let mut pushed = Vec::new();
+        for (at, bucket) in self.buckets.iter().enumerate() {
+            let mut halves = [Bucket::default(); 2];
+            let mut ends = [0_usize; 2];
             for (hash, position) in bucket.entries() {
-                grown.place(hash, position);
+                if self.home(hash) != at {
+                    pushed.push((hash, position));
+                    continue;
+                }
+                let half = grown.home(hash) & 1;
+                if let (Some(end), Some(bucket)) = (ends.get_mut(half), halves.get_mut(half)) {
+                    bucket.set(*end, hash, position);
+                    *end = end.wrapping_add(1);
+                }
             }
+            grown.buckets.extend(halves);
+        }
+        for (hash, position) in pushed {
+            grown.place(hash, position);
         }
         *self = grown;
     }
@@ -188,8 +208,13 @@ impl Bucket {
     #[inline]
     fn push(&mut self, hash: u32, position: u32) -> bool {
         let taken = self.hashes.iter().map(|&hash| u32::from(hash != 0));
-        let end = to_usize(taken.fold(0, u32::wrapping_add));
-        let room = self.hashes.get_mut(end).zip(self.positions.get_mut(end));
+        self.set(to_usize(taken.fold(0, u32::wrapping_add)), hash, position)
+    }
+
+    /// Puts an entry at a place, and tells whether there is such a place.
+    #[inline]
+    fn set(&mut self, at: usize, hash: u32, position: u32) -> bool {
+        let room = self.hashes.get_mut(at).zip(self.positions.get_mut(at));
         room.map(|place| (*place.0, *place.1) = (hash, position)).is_some()
     }
 

@@ -130,7 +130,7 @@ impl State {
             closed_at,
         });
         let known = self.known.iter().map(|known| Record::Known {
-            id: known.id(),
+            id: known.id,
             body_hash: known.body_hash,
             outcome: known.outcome,
             time: known.time,

@@ -9,38 +9,39 @@ use super::ids::{IdHash, Salt};
 use super::order::to_usize;
 use super::places::Places;
 
-/// One remembered command. The id is kept in halves, so that an entry takes 40 bytes.
+/// One remembered command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Known {
-    id: [u64; 2],
+    pub(crate) id: CommandId,
     pub(crate) body_hash: u64,
     pub(crate) outcome: Sequence,
     pub(crate) time: Time,
 }
 
-impl Known {
-    pub(crate) fn new(id: CommandId, body_hash: u64, outcome: Sequence, time: Time) -> Self {
-        let halves = |value: u128| {
-            let low = u64::try_from(value & u128::from(u64::MAX)).expect("masked to 64 bits");
-            let high = u64::try_from(value >> 64_u32).expect("shifted to 64 bits");
-            [low, high]
-        };
-        Self { id: halves(id.get()), body_hash, outcome, time }
-    }
-
-    pub(crate) fn id(&self) -> CommandId {
-        let [low, high] = self.id;
-        CommandId::new(u128::from(high) << 64_u32 | u128::from(low))
-    }
+/// What the queue keeps of one command. The id is in halves, so that an entry takes 24 bytes.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    id: [u64; 2],
+    body_hash: u64,
 }
 
-/// The window: a queue in the order of outcomes, and a table of positions in it. Evicted by time alone.
+/// What the commands of one journal row have in common, from the position on where the first of them stands.
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    begin: u32,
+    outcome: Sequence,
+    time: Time,
+}
+
+/// The window: a queue in the order of outcomes, and a table of positions in it. Evicted by time alone, so by whole rows.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Window {
     /// The queue in chunks of [`CHUNK`]: however long it is, nothing is moved when it grows.
-    chunks: VecDeque<Vec<Known>>,
+    chunks: VecDeque<Vec<Entry>>,
     /// The last chunk, as long as there is room in it.
-    filling: Vec<Known>,
+    filling: Vec<Entry>,
+    /// The rows of what stands in the queue.
+    rows: VecDeque<Row>,
     /// How many at the front are forgotten: less than a chunk.
     forgotten: u32,
     length: u32,
@@ -51,7 +52,7 @@ pub(crate) struct Window {
     salt: Salt,
 }
 
-/// Entries of a chunk, as a power of two: 160 KiB.
+/// Entries of a chunk, as a power of two: 96 KiB.
 const CHUNK_BITS: u32 = 12;
 const CHUNK: u32 = 1 << CHUNK_BITS;
 
@@ -61,7 +62,7 @@ impl Window {
     }
 
     #[inline(always)]
-    pub(crate) fn get(&self, id: CommandId) -> Option<&Known> {
+    pub(crate) fn get(&self, id: CommandId) -> Option<Known> {
         let same = |position| self.is(position, id);
         let position = self.table.find(self.salt.hash(id).upper(), same)?;
         Some(self.at(position))
@@ -70,7 +71,7 @@ impl Window {
     /// Tells whether an entry has an id. Hardly ever asked of another one's, as the hashes would have to be equal.
     #[cold]
     fn is(&self, position: u32, id: CommandId) -> bool {
-        self.at(position).id() == id
+        self.entry(position).id() == id
     }
 
     /// Reads what [`Window::get`] and [`Window::push`] will read first, and returns whether something is there.
@@ -81,12 +82,17 @@ impl Window {
 
     #[inline]
     pub(crate) fn push(&mut self, hash: IdHash, known: Known) {
-        self.table.insert(hash.upper(), self.first.wrapping_add(self.length));
+        let Known { id, body_hash, outcome, time } = known;
+        let position = self.first.wrapping_add(self.length);
+        self.table.insert(hash.upper(), position);
         self.length = self.length.checked_add(1).expect("the window fits 32 bits");
+        if self.rows.back().is_none_or(|row| row.outcome != outcome) {
+            self.rows.push_back(Row { begin: position, outcome, time });
+        }
         if self.filling.len() == to_usize(CHUNK) {
             self.begin_chunk();
         }
-        self.filling.push(known);
+        self.filling.push(Entry::new(id, body_hash));
     }
 
     #[cold]
@@ -97,22 +103,33 @@ impl Window {
 
     /// Forgets what is older than `micros`.
     pub(crate) fn forget(&mut self, now: Time, micros: u64) {
-        while let Some(&old) = self.nth(0)
-            && now.micros_since(old.time) > micros
+        while let Some(row) = self.rows.front()
+            && now.micros_since(row.time) > micros
         {
-            self.table.remove(self.salt.hash(old.id()).upper(), self.first);
-            self.first = self.first.wrapping_add(1);
-            self.length = self.length.saturating_sub(1);
-            self.forgotten = self.forgotten.saturating_add(1);
-            if self.forgotten == CHUNK {
-                self.forgotten = 0;
-                self.chunks.pop_front().unwrap_or_else(|| mem::take(&mut self.filling));
+            for _ in 0..self.end_of(0) {
+                self.forget_first();
             }
+            self.rows.pop_front();
         }
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Known> {
-        self.chunks.iter().chain([&self.filling]).flatten().skip(to_usize(self.forgotten))
+    fn forget_first(&mut self) {
+        let hash = self.salt.hash(self.entry(self.first).id());
+        self.table.remove(hash.upper(), self.first);
+        self.first = self.first.wrapping_add(1);
+        self.length = self.length.saturating_sub(1);
+        self.forgotten = self.forgotten.saturating_add(1);
+        if self.forgotten == CHUNK {
+            self.forgotten = 0;
+            self.chunks.pop_front().unwrap_or_else(|| mem::take(&mut self.filling));
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Known> + '_ {
+        self.rows.iter().enumerate().flat_map(|(at, row)| {
+            let entries = self.before(row.begin)..self.end_of(at);
+            entries.map(|before| self.known(row, self.first.wrapping_add(before)))
+        })
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -123,21 +140,61 @@ impl Window {
     pub(crate) fn bytes(&self) -> usize {
         let chunks = self.chunks.iter().chain([&self.filling]);
         let entries = chunks.map(Vec::capacity).fold(0, usize::saturating_add);
-        entries.saturating_mul(size_of::<Known>()).saturating_add(self.table.bytes())
+        let entries = entries.saturating_mul(size_of::<Entry>());
+        let rows = self.rows.capacity().saturating_mul(size_of::<Row>());
+        entries.saturating_add(rows).saturating_add(self.table.bytes())
     }
 
-    fn at(&self, position: u32) -> &Known {
-        self.nth(position.wrapping_sub(self.first)).expect("the table names entries")
+    /// What stands at a position. Hardly ever asked for: repeats are rare.
+    #[cold]
+    fn at(&self, position: u32) -> Known {
+        let before = self.before(position);
+        let behind = self.rows.partition_point(|row| self.before(row.begin) <= before);
+        let row = behind.checked_sub(1).and_then(|at| self.rows.get(at));
+        self.known(row.expect("every entry is of a row"), position)
     }
 
-    /// The entry that so many stand before.
+    fn known(&self, row: &Row, position: u32) -> Known {
+        let entry = self.entry(position);
+        let Row { outcome, time, .. } = *row;
+        Known { id: entry.id(), body_hash: entry.body_hash, outcome, time }
+    }
+
     #[inline]
-    fn nth(&self, before: u32) -> Option<&Known> {
-        let at = self.forgotten.checked_add(before)?;
-        let number = to_usize(at >> CHUNK_BITS);
-        let last = (number == self.chunks.len()).then_some(&self.filling);
-        let chunk = self.chunks.get(number).or(last)?;
-        chunk.get(to_usize(at & CHUNK.wrapping_sub(1)))
+    fn entry(&self, position: u32) -> &Entry {
+        let at = self.forgotten.saturating_add(self.before(position));
+        let chunk = self.chunks.get(to_usize(at >> CHUNK_BITS)).unwrap_or(&self.filling);
+        chunk.get(to_usize(at & CHUNK.wrapping_sub(1))).expect("the table names entries")
+    }
+
+    /// How many entries stand before the end of a row, which is named by its place among the rows.
+    fn end_of(&self, row: usize) -> u32 {
+        let next = self.rows.get(row.saturating_add(1));
+        next.map_or(self.length, |next| self.before(next.begin))
+    }
+
+    /// How many entries stand before a position.
+    #[inline]
+    fn before(&self, position: u32) -> u32 {
+        position.wrapping_sub(self.first)
+    }
+}
+
+impl Entry {
+    #[inline]
+    fn new(id: CommandId, body_hash: u64) -> Self {
+        let halves = |value: u128| {
+            let low = u64::try_from(value & u128::from(u64::MAX)).expect("masked to 64 bits");
+            let high = u64::try_from(value >> 64_u32).expect("shifted to 64 bits");
+            [low, high]
+        };
+        Self { id: halves(id.get()), body_hash }
+    }
+
+    #[inline]
+    fn id(&self) -> CommandId {
+        let [low, high] = self.id;
+        CommandId::new(u128::from(high) << 64_u32 | u128::from(low))
     }
 }
 
@@ -145,13 +202,17 @@ impl Window {
 mod tests {
     use super::*;
 
+    /// Commands of a row.
+    const ROW: u64 = 3;
+
+    fn id(number: u64) -> CommandId {
+        CommandId::new(u128::from(number) << 60_u32)
+    }
+
     fn known(number: u64) -> Known {
-        Known::new(
-            CommandId::new(number.into()),
-            number,
-            Sequence::new(number),
-            Time::from_micros(number),
-        )
+        let row = number / ROW;
+        let (outcome, time) = (Sequence::new(row), Time::from_micros(row * ROW));
+        Known { id: id(number), body_hash: number, outcome, time }
     }
 
     #[test]
@@ -161,23 +222,26 @@ mod tests {
         // Windows that begin and end within a chunk, and at its ends.
         for length in [1, 100, chunk - 1, chunk, chunk + 1, 3 * chunk + 17] {
             let mut window = Window::new(salt);
+            let mut oldest = 0;
             for now in 0..5 * chunk {
-                window.forget(Time::from_micros(now), length);
-                window.push(salt.hash(CommandId::new(now.into())), known(now));
+                if now % ROW == 0 {
+                    window.forget(Time::from_micros(now), length);
+                    oldest = now.saturating_sub(length).next_multiple_of(ROW);
+                }
+                window.push(salt.hash(id(now)), known(now));
                 if now % 977 == 0 {
                     // A copy's last chunk has no room of its own.
                     window = window.clone();
                 }
-                let oldest = now.saturating_sub(length);
                 assert_eq!(window.len() as u64, now - oldest + 1);
                 for number in [oldest, oldest + (now - oldest) / 2, now] {
-                    let found = window.get(CommandId::new(number.into()));
-                    assert_eq!(found, Some(&known(number)), "{number} at {now} of {length}");
+                    let found = window.get(id(number));
+                    assert_eq!(found, Some(known(number)), "{number} at {now} of {length}");
                 }
-                let before = oldest.checked_sub(1).map(|number| CommandId::new(number.into()));
+                let before = oldest.checked_sub(1).map(id);
                 assert_eq!(before.and_then(|id| window.get(id)), None);
                 if now % 4_001 == 0 {
-                    assert!(window.iter().copied().eq((oldest..=now).map(known)));
+                    assert!(window.iter().eq((oldest..=now).map(known)));
                 }
             }
             window.forget(Time::MAX, length);
