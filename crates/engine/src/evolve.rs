@@ -25,7 +25,7 @@ pub fn evolve(state: &mut State, command: &Command, event: &Event, observer: &mu
     // Not before the event is applied: genesis sets the salt.
     let hash = state.salt.hash(command.id);
     if let Some(at) = placed {
-        state.insert_order_id(hash, at);
+        state.order_ids.insert(hash, at);
     }
     if command.origin == Origin::Client {
         remember(state, command, hash);

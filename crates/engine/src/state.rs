@@ -321,13 +321,6 @@ impl State {
         id_of(&self.markets, market, slot)
     }
 
-    /// Makes an open order findable by its id, whose hash this is.
-    #[inline(always)]
-    pub(crate) fn insert_order_id(&mut self, hash: IdHash, at: (MarketId, u32)) {
-        let Self { order_ids, markets, salt, .. } = self;
-        order_ids.insert(hash, at, |market, slot| salt.hash(id_of(markets, market, slot)));
-    }
-
     /// Finds an open order that is about to be removed; from here on it is not found any more.
     #[inline]
     pub(crate) fn take_order_id(&mut self, id: CommandId) -> Option<(MarketId, u32)> {

@@ -20,7 +20,7 @@ const PROMISED: Duration = Duration::from_secs(90);
 const ALERT_MAX: Duration = Duration::from_secs(240);
 /// Longer than the end of any alert takes that is waited for.
 const RESOLVED_MAX: Duration = Duration::from_secs(240);
-/// Longer than an alert is held back by a worse one whose windows have to pass.
+/// Longer than an alert is held back by a worse one whose windows have to pass, once all is played.
 const HELD_BACK_MAX: Duration = Duration::from_secs(1_200);
 /// Steps of one user in a second: enough to be load, few enough to be checked after an hour.
 const STEPS_PER_SECOND: u64 = 3;
@@ -166,8 +166,10 @@ fn play_all(run: &mut Run<'_>, acts: &[Act]) {
         later.extend(held_back.map(|alert| (act.what, alert, since)));
     }
     for (what, alert, since) in later {
-        match hear(&scene, alert, false, since) {
-            Ok(fired) => note(scene.run, what, alert, &fired, None),
+        // Whatever was played since may have held it back until now.
+        let alert = Alert { within: since.elapsed() + alert.within, ..*alert };
+        match hear(&scene, &alert, false, since) {
+            Ok(fired) => note(scene.run, what, &alert, &fired, None),
             Err(problem) => missing.push(problem),
         }
     }

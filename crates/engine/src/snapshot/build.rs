@@ -162,7 +162,7 @@ impl StateBuilder {
             state.expiries.insert((end, record.arrival), (record.market, slot));
         }
         let hash = state.salt.hash(record.id);
-        state.insert_order_id(hash, (record.market, slot));
+        state.order_ids.insert(hash, (record.market, slot));
         let own = self.own.entry((account, record.market)).or_default();
         own.push((record.arrival, slot));
         Ok(())

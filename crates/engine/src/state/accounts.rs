@@ -169,3 +169,13 @@ impl State {
         self.market_mut(market).orders.get_mut(slot).own_place = place;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_of_an_account_takes_one_cache_line() {
+        assert_eq!((size_of::<AccountInfo>(), align_of::<AccountInfo>()), (64, 64));
+    }
+}

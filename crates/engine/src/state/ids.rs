@@ -31,10 +31,25 @@ impl IdHash {
     }
 }
 
-/// Where each open order stands: 8 bytes an order, for the id itself is read from the order.
+/// Where each open order stands: 12 bytes an order, for the id itself is read from the order. Half of its hash is here, so
+/// that no order is read when the table grows, or when another's is looked for.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct OrderIds {
-    table: HashTable<(MarketId, u32)>,
+    table: HashTable<OrderPlace>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct OrderPlace {
+    hash: u32,
+    slot: u32,
+    market: MarketId,
+}
+
+impl OrderPlace {
+    #[inline]
+    fn of(&self) -> (MarketId, u32) {
+        (self.market, self.slot)
+    }
 }
 
 impl OrderIds {
@@ -45,17 +60,14 @@ impl OrderIds {
         hash: IdHash,
         same: impl Fn(MarketId, u32) -> bool,
     ) -> Option<(MarketId, u32)> {
-        self.table.find(hash.0, |&(market, slot)| same(market, slot)).copied()
+        let place = self.table.find(spread(hash.upper()), is(hash, same))?;
+        Some(place.of())
     }
 
     #[inline]
-    pub(crate) fn insert(
-        &mut self,
-        hash: IdHash,
-        at: (MarketId, u32),
-        hash_of: impl Fn(MarketId, u32) -> IdHash,
-    ) {
-        self.table.insert_unique(hash.0, at, |&(market, slot)| hash_of(market, slot).0);
+    pub(crate) fn insert(&mut self, hash: IdHash, (market, slot): (MarketId, u32)) {
+        let place = OrderPlace { hash: hash.upper(), slot, market };
+        self.table.insert_unique(spread(place.hash), place, |place| spread(place.hash));
     }
 
     /// Removes the order with this hash that is the `same`, and returns where it stands.
@@ -65,11 +77,23 @@ impl OrderIds {
         hash: IdHash,
         same: impl Fn(MarketId, u32) -> bool,
     ) -> Option<(MarketId, u32)> {
-        let entry = self.table.find_entry(hash.0, |&(market, slot)| same(market, slot));
-        Some(entry.ok()?.remove().0)
+        let entry = self.table.find_entry(spread(hash.upper()), is(hash, same));
+        Some(entry.ok()?.remove().0.of())
     }
 
     pub(crate) fn len(&self) -> usize {
         self.table.len()
     }
+}
+
+/// Tells whether a place has this hash and is the `same`.
+#[inline]
+fn is(hash: IdHash, same: impl Fn(MarketId, u32) -> bool) -> impl Fn(&OrderPlace) -> bool {
+    move |place| place.hash == hash.upper() && same(place.market, place.slot)
+}
+
+/// The table goes by the lower bits of a hash and by its uppermost seven: 32 bits are enough for both.
+#[inline]
+fn spread(hash: u32) -> u64 {
+    u64::from(hash) << 32_u32 | u64::from(hash)
 }

@@ -1,6 +1,7 @@
 //! The commands that are remembered, so that a repeat causes nothing.
 
 use std::collections::VecDeque;
+use std::hint::black_box;
 use std::mem;
 
 use units::{CommandId, Sequence, Time};
@@ -106,16 +107,17 @@ impl Window {
         while let Some(row) = self.rows.front()
             && now.micros_since(row.time) > micros
         {
-            for _ in 0..self.end_of(0) {
-                self.forget_first();
-            }
+            let end = self.end_of(0);
+            // All are read ahead, so that the waits for memory overlap.
+            let ahead = (0..end).map(|before| self.touch(self.hash_at(before)));
+            black_box(ahead.fold(false, |found, touched| found | touched));
+            (0..end).for_each(|_| self.forget_first());
             self.rows.pop_front();
         }
     }
 
     fn forget_first(&mut self) {
-        let hash = self.salt.hash(self.entry(self.first).id());
-        self.table.remove(hash.upper(), self.first);
+        self.table.remove(self.hash_at(0).upper(), self.first);
         self.first = self.first.wrapping_add(1);
         self.length = self.length.saturating_sub(1);
         self.forgotten = self.forgotten.saturating_add(1);
@@ -123,6 +125,12 @@ impl Window {
             self.forgotten = 0;
             self.chunks.pop_front().unwrap_or_else(|| mem::take(&mut self.filling));
         }
+    }
+
+    /// The hash of the entry that so many stand before.
+    #[inline]
+    fn hash_at(&self, before: u32) -> IdHash {
+        self.salt.hash(self.entry(self.first.wrapping_add(before)).id())
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = Known> + '_ {
@@ -213,6 +221,11 @@ mod tests {
         let row = number / ROW;
         let (outcome, time) = (Sequence::new(row), Time::from_micros(row * ROW));
         Known { id: id(number), body_hash: number, outcome, time }
+    }
+
+    #[test]
+    fn an_entry_takes_24_bytes() {
+        assert_eq!(size_of::<Entry>(), 24);
     }
 
     #[test]

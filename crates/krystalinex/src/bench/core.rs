@@ -189,13 +189,13 @@ fn memory(table: &mut Table, quick: bool) -> anyhow::Result<()> {
 }
 
 /// Returns the resident memory once the allocator has given back what is free: it does so when it is used again a
-/// while after.
+/// second after, which is its default.
 fn settled_bytes(pid: u32) -> u64 {
     const BLOCK_BYTES: usize = 32 << 20;
     let mut least = u64::MAX;
     for _ in 0..20 {
         drop(std::hint::black_box(vec![1_u8; BLOCK_BYTES]));
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(100));
         least = least.min(machine::resident_bytes(pid));
     }
     least
