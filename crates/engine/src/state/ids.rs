@@ -3,6 +3,8 @@
 use hashbrown::HashTable;
 use units::{CommandId, MarketId, mix_wide};
 
+use super::order::to_usize;
+
 /// What the tables of ids are seeded with: the journal's secret.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Salt(u64);
@@ -62,6 +64,16 @@ impl OrderIds {
     ) -> Option<(MarketId, u32)> {
         let place = self.table.find(spread(hash.upper()), is(hash, same))?;
         Some(place.of())
+    }
+
+    /// Reads what [`OrderIds::get`] and [`OrderIds::insert`] will read and write first, and returns something of it: among the
+    /// first places that the table would look at, whatever stands there.
+    #[inline]
+    pub(crate) fn touch(&self, hash: IdHash) -> u32 {
+        let mask = self.table.num_buckets().wrapping_sub(1);
+        let home = to_usize(hash.upper());
+        let places = (0..4).filter_map(|at| self.table.get_bucket(home.wrapping_add(at) & mask));
+        places.map(|place| place.slot).next().unwrap_or(0)
     }
 
     #[inline]

@@ -32,11 +32,11 @@ impl State {
     #[inline]
     fn touch_id(&self, command: &Command) -> u64 {
         let hash = self.salt.hash(command.id);
-        let found = match command.action {
-            Action::PlaceOrder(_) => self.order_ids.get(hash, |_, _| false).is_some(),
-            _ => false,
+        let place = match command.action {
+            Action::PlaceOrder(_) => self.order_ids.touch(hash),
+            _ => 0,
         };
-        u64::from(found | self.known.touch(hash))
+        u64::from(place).wrapping_add(u64::from(self.known.touch(hash)))
     }
 
     #[inline]
