@@ -168,83 +168,52 @@ pub(crate) fn hold(
 /// The open orders of one market. A freed slot is used again; nothing depends on slot numbers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Orders {
-    /// The slots in chunks of [`CHUNK`]: however many there are, none is moved when they grow.
-    chunks: Vec<Box<[Option<Order>; CHUNK]>>,
-    /// Slots that have been used.
-    used: u32,
+    slots: Vec<Option<Order>>,
     free: Vec<u32>,
 }
-
-/// Slots of a chunk, as a power of two: 128 KiB.
-const CHUNK_BITS: u32 = 10;
-const CHUNK: usize = 1 << CHUNK_BITS;
 
 impl Orders {
     #[inline(always)]
     pub(crate) fn insert(&mut self, order: Order) -> u32 {
-        let slot = self.free.pop().unwrap_or_else(|| self.unused());
-        let place = self.place_mut(slot).filter(|place| place.is_none());
-        *place.expect("a free slot holds no order") = Some(order);
+        if let Some(slot) = self.free.pop() {
+            let place = self.slots.get_mut(to_usize(slot)).filter(|place| place.is_none());
+            *place.expect("a free slot holds no order") = Some(order);
+            return slot;
+        }
+        let slot = u32::try_from(self.slots.len()).expect("open orders fit 32 bits");
+        self.slots.push(Some(order));
         slot
     }
 
     #[inline]
     pub(crate) fn remove(&mut self, slot: u32) {
-        let place = self.place_mut(slot).filter(|place| place.is_some());
+        let place = self.slots.get_mut(to_usize(slot)).filter(|place| place.is_some());
         *place.expect("a slot that is named holds an order") = None;
         self.free.push(slot);
     }
 
     #[inline]
     pub(crate) fn get(&self, slot: u32) -> &Order {
-        let place =
-            self.chunks.get(to_usize(slot >> CHUNK_BITS)).and_then(|chunk| chunk.get(within(slot)));
-        place.and_then(Option::as_ref).expect("a slot that is named holds an order")
+        let order = self.slots.get(to_usize(slot)).and_then(Option::as_ref);
+        order.expect("a slot that is named holds an order")
     }
 
     #[inline]
     pub(crate) fn get_mut(&mut self, slot: u32) -> &mut Order {
-        let order = self.place_mut(slot).and_then(Option::as_mut);
+        let order = self.slots.get_mut(to_usize(slot)).and_then(Option::as_mut);
         order.expect("a slot that is named holds an order")
     }
 
     pub(crate) fn len(&self) -> usize {
-        to_usize(self.used).saturating_sub(self.free.len())
+        self.slots.len().saturating_sub(self.free.len())
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Order)> {
-        (0_u32..)
-            .zip(self.chunks.iter().flat_map(|chunk| chunk.iter()))
-            .filter_map(|(slot, order)| order.as_ref().map(|order| (slot, order)))
+        self.slots.iter().enumerate().filter_map(|(slot, order)| {
+            let slot = u32::try_from(slot).expect("open orders fit 32 bits");
+            order.as_ref().map(|order| (slot, order))
+        })
     }
-
-    #[inline]
-    fn place_mut(&mut self, slot: u32) -> Option<&mut Option<Order>> {
-        self.chunks.get_mut(to_usize(slot >> CHUNK_BITS))?.get_mut(within(slot))
-    }
-
-    /// Returns a slot that has not been used yet.
-    #[inline]
-    fn unused(&mut self) -> u32 {
-        let slot = self.used;
-        self.used = slot.checked_add(1).expect("open orders fit 32 bits");
-        if within(slot) == 0 {
-            self.begin_chunk();
-        }
-        slot
-    }
-
-    #[cold]
-    fn begin_chunk(&mut self) {
-        let vacant: Box<[Option<Order>]> = core::iter::repeat_with(|| None).take(CHUNK).collect();
-        self.chunks.push(vacant.try_into().expect("a chunk has that many"));
-    }
-}
-
-/// Where a slot is within its chunk.
-#[inline]
-fn within(slot: u32) -> usize {
-    to_usize(slot) & CHUNK.wrapping_sub(1)
 }
 
 #[inline]
@@ -256,52 +225,8 @@ pub(crate) fn to_usize(index: u32) -> usize {
 mod tests {
     use super::*;
 
-    fn order(number: u32) -> Order {
-        Order {
-            id: CommandId::new(number.into()),
-            filled_notional: Amount::ZERO,
-            order_id: OrderId::default(),
-            price: PriceTicks::MIN,
-            quantity: QuantityLots::new(1),
-            filled: QuantityLots::new(0),
-            created_at: Time::from_micros(0),
-            created_in: Sequence::new(1),
-            arrival: 0,
-            client_order_id: None,
-            extra: None,
-            account: AccountIndex::new(0),
-            own_place: 0,
-            side: Side::Buy,
-            order_type: OrderType::Limit,
-            self_trade_prevention: SelfTradePrevention::CancelNewest,
-            post_only: false,
-        }
-    }
-
     #[test]
     fn an_order_takes_two_cache_lines() {
         assert_eq!(size_of::<Option<Order>>(), 128);
-    }
-
-    #[test]
-    fn freed_slots_are_used_again_before_another_chunk_is_begun() {
-        let mut orders = Orders::default();
-        let many = 2 * u32::try_from(CHUNK).expect("it is small") + 1;
-        for number in 0..many {
-            assert_eq!(orders.insert(order(number)), number);
-        }
-        assert_eq!((orders.len(), orders.chunks.len()), (to_usize(many), 3));
-        for slot in (0..many).step_by(3) {
-            orders.remove(slot);
-        }
-        let left: Vec<_> = (0..many).filter(|slot| slot % 3 != 0).collect();
-        assert_eq!(orders.len(), left.len());
-        let found = orders.iter().map(|(slot, order)| (slot, order.id));
-        assert!(found.eq(left.iter().map(|&slot| (slot, CommandId::new(slot.into())))));
-        for _ in (0..many).step_by(3) {
-            let slot = orders.insert(order(many));
-            assert_eq!((slot % 3, orders.get(slot).id), (0, CommandId::new(many.into())));
-        }
-        assert_eq!((orders.len(), orders.chunks.len()), (to_usize(many), 3));
     }
 }
