@@ -170,9 +170,17 @@ impl Window {
 
     #[inline]
     fn entry(&self, position: u32) -> &Entry {
-        let at = self.forgotten.saturating_add(self.before(position));
-        let chunk = self.chunks.get(to_usize(at >> CHUNK_BITS)).unwrap_or(&self.filling);
-        chunk.get(to_usize(at & CHUNK.wrapping_sub(1))).expect("the table names entries")
+        self.nth(self.before(position)).expect("the table names entries")
+    }
+
+    /// The entry that so many stand before.
+    #[inline]
+    fn nth(&self, before: u32) -> Option<&Entry> {
+        let at = self.forgotten.checked_add(before)?;
+        let number = to_usize(at >> CHUNK_BITS);
+        let last = (number == self.chunks.len()).then_some(&self.filling);
+        let chunk = self.chunks.get(number).or(last)?;
+        chunk.get(to_usize(at & CHUNK.wrapping_sub(1)))
     }
 
     /// How many entries stand before the end of a row, which is named by its place among the rows.
