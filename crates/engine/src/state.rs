@@ -2,6 +2,7 @@
 
 mod accounts;
 mod check;
+mod chunk;
 mod client_ids;
 mod ids;
 mod market;

@@ -96,6 +96,18 @@ impl World {
         }
     }
 
+    /// Returns an id as servers give them: half begin with the time when they were made (UUIDv7), half are derived from a key and
+    /// say nothing of it.
+    fn new_id(&mut self) -> CommandId {
+        let random = self.rng.wide();
+        let (front, behind) = (random >> 80, random & ((1 << 76) - 1));
+        let (front, version) = match random & 1 {
+            0 => (u128::from(self.now) / 1_000, 7),
+            _ => (front, 8),
+        };
+        CommandId::new(front << 80 | version << 76 | behind)
+    }
+
     fn begin(&mut self, index: usize) {
         let client = &mut self.clients[index];
         if client.left == 0 || client.task.is_some() {
@@ -107,7 +119,7 @@ impl World {
         }
         client.left -= 1;
         let action = self.choose(index);
-        let command = CommandId::new(self.rng.wide());
+        let command = self.new_id();
         let body_hash = self.rng.next();
         let client = &mut self.clients[index];
         match &action {

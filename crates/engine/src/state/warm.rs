@@ -31,12 +31,11 @@ impl State {
 
     #[inline]
     fn touch_id(&self, command: &Command) -> u64 {
-        let hash = self.salt.hash(command.id);
         let place = match command.action {
-            Action::PlaceOrder(_) => self.order_ids.touch(hash),
+            Action::PlaceOrder(_) => self.order_ids.touch(self.salt.hash(command.id)),
             _ => 0,
         };
-        u64::from(place).wrapping_add(u64::from(self.known.touch(hash)))
+        u64::from(place).wrapping_add(u64::from(self.known.touch(command.id)))
     }
 
     #[inline]

@@ -301,9 +301,15 @@ fn account_id(account: u8) -> AccountId {
     AccountId::new(1_000 + u64::from(account))
 }
 
-/// The id of the command that is sent as the nth.
+/// The id of the command that is sent as the nth: one in three says nothing of a time, the others are UUIDv7 of times that are
+/// not quite in order.
 fn id(n: usize) -> CommandId {
-    CommandId::new((n as u128 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835))
+    let random = (n as u128 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+    if n.is_multiple_of(3) {
+        return CommandId::new(random & !(0xf << 76) | 8 << 76);
+    }
+    let millisecond = n as u128 + random % 7;
+    CommandId::new(millisecond << 80 | 7 << 76 | random & ((1 << 76) - 1))
 }
 
 fn ticks(price: u8) -> Option<PriceTicks> {

@@ -6,7 +6,7 @@ use engine::Command;
 use store::journal::Appender;
 use store::{Db, DbConfig};
 
-use super::flow::Flow;
+use super::flow::{Flow, Ids};
 use super::machine;
 use super::seed::{self, Scribe};
 use super::sql::Plain;
@@ -32,7 +32,7 @@ pub(crate) async fn run(
     store::migrate::run(&db).await?;
     let mut appender = Appender::claim(&db, "bench").await?;
     let mut plain = Plain::new(&db).await?;
-    let flow = Flow::new(commands * rows, 64)?;
+    let flow = Flow::new(commands * rows, 64, Ids::New)?;
     let mut scribe = Scribe::new(1, appender.epoch());
     for batch in flow.opening.chunks(seed::ROW_COMMANDS) {
         appender.append(&scribe.row(seed::now(), batch.to_vec())?).await?;

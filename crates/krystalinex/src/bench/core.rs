@@ -7,7 +7,7 @@ use book::Book;
 use engine::{Effects, Limits, Side, State, TimeInForce};
 use units::{PriceTicks, QuantityLots};
 
-use super::flow::{self, BookOp, Flow};
+use super::flow::{self, BookOp, Flow, Ids};
 use super::machine;
 use super::table::{Row, Table, Target};
 
@@ -39,13 +39,14 @@ fn measure(table: &mut Table, quick: bool) -> anyhow::Result<()> {
     memory(table, quick)?;
     let commands = if quick { 400_000 } else { 2_000_000 };
     let runs = if quick { 2 } else { 5 };
-    let flow = Flow::new(commands, SEED)?;
+    let flow = Flow::new(commands, SEED, Ids::New)?;
     let note = format!("{note}, best of {runs}, {commands} commands");
     let mut best = Best::default();
     for _ in 0..runs {
         best.take(&flow)?;
     }
-    let rate = |time: Duration| machine::ratio(flow_len(&flow), 1) / time.as_secs_f64();
+    let count = u64::try_from(commands)?;
+    let rate = |time: Duration| machine::ratio(count, 1) / time.as_secs_f64();
     let row = |what: &str, took: Took| {
         let millions = rate(took.processor) / 1e6;
         let note = format!("{note}; {millions:.2} million/s by processor time");
@@ -55,11 +56,20 @@ fn measure(table: &mut Table, quick: bool) -> anyhow::Result<()> {
     table.push(row("the book alone", best.book).reach(Target::AtLeast(10e6)));
     table.push(row("decide and evolve, effects collected", best.effects));
     latency(table, &flow);
+    drop(flow);
+    table.push(row("decide and evolve, every id derived from a key", keyed(commands, runs)?));
     Ok(())
 }
 
-fn flow_len(flow: &Flow) -> u64 {
-    u64::try_from(flow.commands.len()).unwrap_or(u64::MAX)
+/// Decides and evolves the same flow with ids that say nothing of a time.
+fn keyed(commands: usize, runs: usize) -> anyhow::Result<Took> {
+    let flow = Flow::new(commands, SEED, Ids::FromKeys)?;
+    let mut best = Took::NEVER;
+    for _ in 0..runs {
+        let mut state = opened(&flow);
+        best.again(|| flow::run(&mut state, &flow.commands, &mut ()));
+    }
+    Ok(best)
 }
 
 /// Keeps this thread on one core.
@@ -237,7 +247,7 @@ pub(crate) fn resting_commands(
         flow::limit_order(account, side, price, quantity, TimeInForce::Gtc)
     });
     let actions = flow::opening(accounts, limits).into_iter().chain(orders);
-    (1_u128..).zip(actions).map(|(id, action)| flow::command(id, action))
+    (1_u128..).zip(actions).map(|(number, action)| flow::command(Ids::New.id(number), action))
 }
 
 /// The book without everything that makes it an exchange.

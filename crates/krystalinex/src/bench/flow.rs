@@ -21,6 +21,8 @@ use units::{
 pub(crate) const BATCH_COMMANDS: usize = 256;
 /// Journal time between batches: 100,000 commands/s.
 const BATCH_MICROS: u64 = 2_560;
+/// The same in the time of ids.
+const COMMANDS_A_MILLISECOND: u128 = 100;
 /// Orders in the book before the measured commands.
 const BOOK_ORDERS: usize = 10_000;
 /// Accounts that buy, and as many that sell, so that nobody meets itself.
@@ -103,19 +105,32 @@ pub(crate) fn run(state: &mut State, commands: &[Command], observer: &mut impl O
     }
 }
 
-/// Wraps an action as a command from outside.
-pub(crate) fn command(id: u128, action: Action) -> Command {
-    Command {
-        // As a UUIDv7 spreads: the time in front, random bits behind.
-        id: CommandId::new(
-            (id << 64) | u128::from(Random::new(u64::try_from(id).unwrap_or(0)).next()),
-        ),
-        body_hash: 7,
-        expires_at: Time::MAX,
-        trace_id: 0,
-        origin: Origin::Client,
-        action,
+/// Where the ids of commands come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ids {
+    /// From the server: UUIDv7, milliseconds in front, random bits behind.
+    New,
+    /// From an idempotency key: UUIDv8, all random.
+    FromKeys,
+}
+
+impl Ids {
+    /// Returns the id of a command, counted from 1.
+    pub(crate) fn id(self, number: u128) -> CommandId {
+        let mut random = Random::new(u64::try_from(number).unwrap_or(0));
+        let (front, version) = match self {
+            Self::New => (number / COMMANDS_A_MILLISECOND, 7),
+            Self::FromKeys => (u128::from(random.next()), 8),
+        };
+        let (version, variant) = (version << 76, 2_u128 << 62);
+        let behind = u128::from(random.below(1 << 12)) << 64 | u128::from(random.next() >> 2);
+        CommandId::new(front << 80 | version | variant | behind)
     }
+}
+
+/// Wraps an action as a command from outside.
+pub(crate) fn command(id: CommandId, action: Action) -> Command {
+    Command { id, body_hash: 7, expires_at: Time::MAX, trace_id: 0, origin: Origin::Client, action }
 }
 
 /// What makes the exchange: assets, one market with fees and a band, `accounts` funded accounts.
@@ -210,6 +225,7 @@ struct Maker {
     places: HashMap<u64, (usize, u64)>,
     numbers: u32,
     made: u128,
+    ids: Ids,
 }
 
 impl Flow {
@@ -218,7 +234,7 @@ impl Flow {
     /// # Errors
     ///
     /// The core refuses what the flow is made of.
-    pub(crate) fn new(commands: usize, seed: u64) -> anyhow::Result<Self> {
+    pub(crate) fn new(commands: usize, seed: u64, ids: Ids) -> anyhow::Result<Self> {
         let mut maker = Maker {
             state: State::new(),
             random: Random::new(seed),
@@ -229,6 +245,7 @@ impl Flow {
             places: HashMap::new(),
             numbers: 0,
             made: 0,
+            ids,
         };
         for action in opening(2 * ACCOUNTS_A_SIDE, Limits::default()) {
             maker.push(action)?;
@@ -256,7 +273,7 @@ impl Maker {
             open_batch(&mut self.state);
         }
         self.made += 1;
-        let command = command(self.made, action);
+        let command = command(self.ids.id(self.made), action);
         let decision = engine::run(&mut self.state, &command, &mut ());
         self.commands.push(command);
         match decision {
@@ -370,7 +387,8 @@ mod tests {
 
     #[test]
     fn the_same_seed_makes_the_same_flow_in_its_shares() {
-        let (first, second) = (Flow::new(20_000, 7), Flow::new(20_000, 7));
+        let flow = || Flow::new(20_000, 7, Ids::New);
+        let (first, second) = (flow(), flow());
         let (first, second) = (first.expect("runs"), second.expect("runs"));
         assert_eq!(first.commands, second.commands);
         let cancels = first
