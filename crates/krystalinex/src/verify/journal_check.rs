@@ -310,11 +310,11 @@ mod tests {
     use journal::{Entry, Row, seal};
 
     use super::*;
-    use crate::bench::flow::{self, Flow};
+    use crate::bench::flow::{self, Flow, Ids};
 
     /// A journal of a few hundred commands.
     fn rows() -> Vec<Row> {
-        let flow = Flow::new(600, 5).expect("the flow runs");
+        let flow = Flow::new(600, 5, Ids::FromKeys).expect("the flow runs");
         let commands: Vec<_> = flow.opening.iter().chain(&flow.commands).cloned().collect();
         let mut state = State::new();
         let mut previous = Hash32::default();

@@ -9,7 +9,7 @@ use store::cluster::Throwaway;
 use store::projections::{Part, Projector};
 
 use super::*;
-use crate::bench::flow::Flow;
+use crate::bench::flow::{Flow, Ids};
 use crate::bench::seed;
 
 /// An empty database.
@@ -23,7 +23,7 @@ async fn empty(cluster: &Throwaway) -> Db {
 /// A database with a journal of some hundred commands, after them the ones that note the audit log's heads, and its
 /// projections.
 async fn database(db: Db, heads: &[AuditHead]) -> (Db, Sequence) {
-    let flow = Flow::new(500, 3).expect("the flow runs");
+    let flow = Flow::new(500, 3, Ids::New).expect("the flow runs");
     let noting = heads.iter().map(|head| seed::command(Action::NoteAuditHead(*head)));
     let commands = flow.opening.into_iter().chain(flow.commands).chain(noting);
     let last = seed::journal(&db, 1, commands).await.expect("the journal can be written");
