@@ -10,7 +10,7 @@ pub(super) const COMMAND: &str = "kx.command";
 /// The type of a message that has any number of commands.
 pub(super) const BUNDLE: &str = "kx.bundle.1";
 /// Commands in one bundle at most.
-pub(super) const COMMANDS_MAX: usize = 128;
+pub(super) const COMMANDS_MAX: usize = 256;
 /// Bytes of commands in one bundle at most, the last one apart: below the broker's usual frame.
 pub(super) const BYTES_MAX: usize = 64 * 1024;
 

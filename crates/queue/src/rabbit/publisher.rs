@@ -1,6 +1,6 @@
 //! Step 2 of the order's way: publish.
 //!
-//! One task owns the connection. It sends what is waiting as one message while fewer than four are unconfirmed, so that the
+//! One task owns the connection. It sends what is waiting as one message while fewer than two are unconfirmed, so that the
 //! size of a message follows the load by itself, and answers each command by its message's confirmation.
 
 use std::sync::Arc;
@@ -24,8 +24,9 @@ use crate::{CommandPublisher, ORDERS, PublishOutcome, QueueError};
 
 /// Commands that may wait to be written.
 const WAITING_MAX: usize = 8_192;
-/// Messages that may be unconfirmed.
-const UNCONFIRMED_MAX: usize = 4;
+/// Messages that may be unconfirmed: one on its way while the next is filled. With more of them each is smaller, and a
+/// message costs the broker, the journal and every thread between them nearly the same whatever is in it.
+const UNCONFIRMED_MAX: usize = 2;
 /// How long a command waits to be written; then nothing has happened, and its client is told so.
 const WRITE_MAX: Duration = Duration::from_secs(2);
 /// How long a message may be unconfirmed before the connection counts as lost.
