@@ -298,7 +298,7 @@ mod tests {
             let (answer, _) = oneshot::channel();
             Asked { body: vec![0; bytes].into(), trace_id: 0, until: Instant::now(), answer }
         };
-        let small: Vec<Asked> = (0..200).map(|_| asked(100)).collect();
+        let small: Vec<Asked> = (0..2 * bundle::COMMANDS_MAX).map(|_| asked(100)).collect();
         assert_eq!(fitting(&small), bundle::COMMANDS_MAX);
         let large: Vec<Asked> = (0..10).map(|_| asked(bundle::BYTES_MAX)).collect();
         assert_eq!(fitting(&large), 1);
