@@ -25,8 +25,8 @@ use crate::volume;
 
 /// Batches that one transaction writes at most.
 const BATCHES_AT_ONCE: usize = 1_024;
-/// Commands after which a transaction takes no more batches: more than come together in a pause under load.
-const COMMANDS_AT_ONCE: usize = 16_384;
+/// Commands after which a transaction takes no more batches: larger ones gain nothing.
+const COMMANDS_AT_ONCE: usize = 4_096;
 /// How much longer than a write a writer then pauses, so that more comes together: a transaction of a few rows costs PostgreSQL
 /// and the disk nearly what one of many does, many changes of one balance are one row, and the sequencer needs both. What
 /// somebody waits for is written at once.
@@ -34,7 +34,7 @@ const PAUSE_FACTOR: u32 = 3;
 /// The shortest such pause.
 const PAUSE_MIN: Duration = Duration::from_millis(25);
 /// The longest one.
-const PAUSE_MAX: Duration = Duration::from_millis(400);
+const PAUSE_MAX: Duration = Duration::from_millis(250);
 /// Rows before the followed state from which on a feed is attached: few enough to be read before the feed is full.
 const NEAR: u64 = 256;
 /// The first pause before what has failed is tried again.

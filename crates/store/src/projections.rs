@@ -33,7 +33,7 @@ use crate::{Db, StoreError};
 use session::Session;
 
 /// Effects that are written in one transaction before the next one begins.
-const EFFECTS_MAX: usize = 100_000;
+const EFFECTS_MAX: usize = 60_000;
 
 /// Writes one part of the projections.
 #[derive(Debug)]
