@@ -9,7 +9,7 @@ use super::order::to_usize;
 pub(super) const CHUNK_BITS: u32 = 12;
 pub(super) const CHUNK: u32 = 1 << CHUNK_BITS;
 
-/// Buckets of a chunk's table, as a power of two: a full chunk fills half of it, and one bucket in a hundred as a whole.
+/// Buckets of a chunk's table, as a power of two: a full chunk fills half of it, and one bucket in sixty as a whole.
 const BUCKET_BITS: u32 = 9;
 /// Entries of a bucket.
 const WAYS: usize = 15;

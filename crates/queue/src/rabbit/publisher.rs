@@ -24,7 +24,7 @@ use crate::{CommandPublisher, ORDERS, PublishOutcome, QueueError};
 
 /// Commands that may wait to be written.
 const WAITING_MAX: usize = 8_192;
-/// Messages that may be unconfirmed: one on its way while the next is filled. With more of them each is smaller, and a
+/// Messages that may be unconfirmed; what comes meanwhile fills the next. With more of them each is smaller, and a
 /// message costs the broker, the journal and every thread between them nearly the same whatever is in it.
 const UNCONFIRMED_MAX: usize = 2;
 /// How long a command waits to be written; then nothing has happened, and its client is told so.
