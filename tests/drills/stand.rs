@@ -15,6 +15,7 @@ use e2e::{Psql, run, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use store::cluster::{Cluster, Options as ClusterOptions};
+use store::{Connection, StoreError};
 
 use crate::flow::{self, Recorded};
 use crate::guard::Guard;
@@ -334,6 +335,34 @@ impl Stand {
         }
         self.cluster = Some(cluster);
         self.connections_max = connections_max;
+    }
+
+    /// Opens connections to PostgreSQL, as others would, until it refuses one.
+    pub(crate) fn hold_free_connections(&self, held: &mut Vec<Connection>) {
+        wait_for("a refused connection", PATIENCE, || match self.connect() {
+            Ok(connection) => {
+                held.push(connection);
+                None
+            }
+            Err(StoreError::Busy) => Some(()),
+            Err(error) => panic!("{error}"),
+        });
+    }
+
+    /// The same until no process has one left: each loses its own, and whoever asks first gets it.
+    pub(crate) fn hold_all_connections(&self, held: &mut Vec<Connection>) {
+        let every = usize::try_from(self.connections_max).expect("it is small");
+        wait_for("others to hold every connection", PATIENCE, || {
+            let processes = self.servers.iter().chain(&self.processors);
+            processes.for_each(|process| process.database.close_all());
+            self.hold_free_connections(held);
+            (held.len() == every).then_some(())
+        });
+    }
+
+    /// Connects to PostgreSQL without a proxy between, as its superuser, for whom it keeps none back.
+    fn connect(&self) -> Result<Connection, StoreError> {
+        self.runtime.block_on(self.cluster().config().connect())
     }
 }
 

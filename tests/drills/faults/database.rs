@@ -1,6 +1,5 @@
 //! PostgreSQL restarted, away, slow, out of connections.
 
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use e2e::wait_for;
@@ -77,52 +76,27 @@ pub(super) fn slow(run: &mut Run<'_>) {
     run.end_and_check(load);
 }
 
-/// A session that somebody else holds.
-struct Sleeper(Child);
-
-impl Drop for Sleeper {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 pub(super) fn connections(run: &mut Run<'_>) {
-    // Few connections, of which others then hold all that they can get, while everything is restarted and wants its own.
+    // Few, so that others can hold them all.
     const FEW: u32 = 40;
     let load = run.load();
     run.wait_orders(&load, 50);
     run.stand.stop_database(false);
     run.stand.start_database(FEW);
     run.recovered(&load, Instant::now(), BACK);
-    let psql = run.stand.psql();
-    let mut sleepers: Vec<Sleeper> = Vec::new();
-    for _ in 0..FEW {
-        let mut command = Command::new("sh");
-        let child = command
-            .args(["-c", "exec psql -X -q -h 127.0.0.1 -U exchange -d crypto_exchange -c 'SELECT pg_sleep(600)'"])
-            .env("PGPORT", psql.port.to_string())
-            .env("PGPASSWORD", &psql.password)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("psql is installed with PostgreSQL");
-        sleepers.push(Sleeper(child));
-    }
-    wait_for("the connections to be used up", PATIENCE, || {
-        psql.try_value("SELECT 1").is_none().then_some(())
-    });
+    sign_in(run);
+    let mut others = Vec::new();
+    run.stand.hold_free_connections(&mut others);
     run.faults += 1;
-    // Whoever loses its connections now cannot get others.
-    for process in run.stand.servers.iter().chain(&run.stand.processors) {
-        process.database.close_all();
-    }
-    std::thread::sleep(Duration::from_secs(run.or_long(3, 30)));
-    drop(sleepers);
+    // Whoever has its own goes on.
     run.recovered(&load, Instant::now(), BACK);
-    run.end(load);
-    run.check();
+    run.stand.hold_all_connections(&mut others);
+    run.faults += 1;
+    unready_but_alive(run);
+    std::thread::sleep(Duration::from_secs(run.or_long(3, 30)));
+    drop(others);
+    run.recovered(&load, Instant::now(), BACK);
+    run.end_and_check(load);
 }
 
 pub(super) fn migrate_thrice(run: &mut Run<'_>) {
