@@ -39,6 +39,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(11, "0011_anomalies"),
     migration!(12, "0012_statistics"),
     migration!(13, "0013_postings_by_account"),
+    migration!(14, "0014_postings_by_row"),
 ];
 
 /// The key of the advisory lock under which migrations run: "kxmigrat" in ASCII.

@@ -154,10 +154,7 @@ async fn postings(
     rows: &Rows<'_>,
 ) -> Result<(), StoreError> {
     let mut copy = Copy::new();
-    // In the order of their key: neighbours in its index are written one after the other.
-    let mut postings: Vec<_> = rows.postings.iter().collect();
-    postings.sort_unstable_by_key(|(sequence, at, posting)| (posting.account, *sequence, *at));
-    for (sequence, at, posting) in postings {
+    for (sequence, at, posting) in &rows.postings {
         copy.row(11);
         copy.bigint(to_i64(sequence.get())?);
         copy.int(place(*at)?);
