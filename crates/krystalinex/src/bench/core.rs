@@ -198,13 +198,15 @@ fn memory(table: &mut Table, quick: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Returns the resident memory once the allocator has given back what is free: it does so when it is used again a
-/// second after, which is its default.
+/// Returns the resident memory once the allocator has given back what is free: little by little over ten seconds, which is its
+/// default, looking every thousand times that it is used for blocks beyond what a thread keeps for itself.
 fn settled_bytes(pid: u32) -> u64 {
-    const BLOCK_BYTES: usize = 32 << 20;
+    const BLOCK_BYTES: usize = 64 << 10;
     let mut least = u64::MAX;
-    for _ in 0..20 {
-        drop(std::hint::black_box(vec![1_u8; BLOCK_BYTES]));
+    for _ in 0..110 {
+        for _ in 0..2_000 {
+            drop(std::hint::black_box(vec![1_u8; BLOCK_BYTES]));
+        }
         std::thread::sleep(Duration::from_millis(100));
         least = least.min(machine::resident_bytes(pid));
     }

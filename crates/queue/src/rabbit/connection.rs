@@ -12,6 +12,10 @@ use crate::QueueError;
 /// Seconds between two heartbeats. RabbitMQ looks as often, and takes a peer for gone that it has not heard of twice: after
 /// two to three times as long. Orders must flow again 15 s after a payment processor has gone silent, takeover included.
 const HEARTBEAT_SECONDS: u16 = 4;
+/// The largest frame, in bytes; a longer message is several. The library keeps 32 of them for what comes and 32 for what goes, and goes
+/// round in them until all are resident: with RabbitMQ's own 128 KiB that is 8 MiB for each connection, of which a process has up to
+/// four.
+const FRAME_MAX: u32 = 32 * 1024;
 /// How long a connection may take to be made.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// The first pause before a lost connection is made anew; each further one is twice as long, up to [`PAUSE_MAX`].
@@ -39,6 +43,7 @@ impl Address {
     pub fn parse(text: &str) -> Result<Self, BadAddress> {
         let mut uri: AMQPUri = text.parse().map_err(|_| BadAddress)?;
         uri.query.heartbeat = Some(HEARTBEAT_SECONDS);
+        uri.query.frame_max = Some(FRAME_MAX);
         let limit = u64::try_from(CONNECT_MAX.as_millis()).unwrap_or(u64::MAX);
         uri.query.connection_timeout = Some(limit);
         Ok(Self { uri })
