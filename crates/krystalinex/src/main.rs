@@ -33,8 +33,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Gives memory back that other threads have freed, which the system's allocator and mimalloc keep: under load a payment processor
-/// takes a third less than with mimalloc, idle as well.
+/// Gives memory back that other threads have freed, which mimalloc kept: a payment processor under load takes a third less than with
+/// that, an idle exchange as well (docs/BENCHMARKS.md).
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

@@ -13,8 +13,8 @@ use crate::QueueError;
 /// two to three times as long. Orders must flow again 15 s after a payment processor has gone silent, takeover included.
 const HEARTBEAT_SECONDS: u16 = 4;
 /// The largest frame, in bytes; a longer message is several. The library keeps 32 of them for what comes and 32 for what goes, and goes
-/// round in them until all are resident: with RabbitMQ's own 128 KiB that is 8 MiB for each connection, of which a process has up to
-/// four.
+/// round in them until all are resident: with RabbitMQ's own 128 KiB that is 8 MiB for each connection, of which a process has
+/// several.
 const FRAME_MAX: u32 = 32 * 1024;
 /// How long a connection may take to be made.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
