@@ -114,12 +114,19 @@ async fn spans_of(
         }
         spans.extend(build(&request, decided, &projections));
     }
-    // Whoever has seen a trace knows our spans' ids: none of others' takes the place of one.
-    let ours: HashSet<u64> = spans.iter().map(|span| span.span_id).collect();
     let others = store::traces::spans(db, trace_id, OTHERS_MAX).await?;
-    spans.extend(others.into_iter().filter(|span| !ours.contains(&span.span_id)));
-    spans.sort_by_key(|span| (span.begun, std::cmp::Reverse(span.micros)));
-    Ok(spans)
+    Ok(in_order(spans, others))
+}
+
+/// Puts our spans and others' in the order in which they began. Those of one microsecond stay as they are: others' first, for
+/// a caller's span holds ours, and ours as they were built, each stage after the one before it however short that was.
+fn in_order(ours: Vec<Span>, mut others: Vec<Span>) -> Vec<Span> {
+    // Whoever has seen a trace knows our spans' ids: none of others' takes the place of one.
+    let known: HashSet<u64> = ours.iter().map(|span| span.span_id).collect();
+    others.retain(|span| !known.contains(&span.span_id));
+    others.extend(ours);
+    others.sort_by_key(|span| span.begun);
+    others
 }
 
 /// What is looked for.
@@ -249,3 +256,20 @@ pub(crate) const PROCESSOR_OPERATIONS: [&str; 10] = [
     "queue",
     "settle",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::page::tests::span;
+
+    #[test]
+    fn spans_of_one_microsecond_keep_their_order() {
+        // A request, its first stage of less than a microsecond, and the next; the caller's, one that has the number of ours.
+        let ours = vec![span(1, 9, 10), Span { micros: 0, ..span(2, 1, 10) }, span(3, 1, 10)];
+        let others = vec![span(8, 0, 20), span(9, 0, 10), Span { micros: 7, ..span(2, 0, 5) }];
+        let ordered = in_order(ours, others);
+        let ids: Vec<u64> = ordered.iter().map(|span| span.span_id).collect();
+        assert_eq!(ids, [9, 1, 2, 3, 8]);
+        assert_eq!(ordered[2].micros, 0, "ours stays");
+    }
+}

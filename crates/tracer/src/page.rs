@@ -224,8 +224,9 @@ fn in_order(spans: &[Span]) -> Vec<(usize, &Span)> {
     let mut waiting: Vec<(usize, usize)> = Vec::new();
     let add = |of: Option<usize>, depth: usize, waiting: &mut Vec<(usize, usize)>| {
         let mut below: Vec<usize> = children.get(&of).cloned().unwrap_or_default();
-        below.sort_by_key(|place| std::cmp::Reverse(spans.get(*place).map(|span| span.begun)));
-        waiting.extend(below.into_iter().map(|place| (depth, place)));
+        below.sort_by_key(|place| spans.get(*place).map(|span| span.begun));
+        // The last is taken first.
+        waiting.extend(below.into_iter().rev().map(|place| (depth, place)));
     };
     add(None, 0, &mut waiting);
     while let Some((depth, place)) = waiting.pop() {
@@ -238,12 +239,12 @@ fn in_order(spans: &[Span]) -> Vec<(usize, &Span)> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use trace::Kind;
 
     use super::*;
 
-    fn span(span_id: u64, parent_id: u64, begun: u64) -> Span {
+    pub(crate) fn span(span_id: u64, parent_id: u64, begun: u64) -> Span {
         Span {
             trace_id: 1,
             span_id,
@@ -283,6 +284,9 @@ mod tests {
         let order: Vec<(usize, u64)> =
             in_order(&spans).into_iter().map(|(depth, span)| (depth, span.span_id)).collect();
         assert_eq!(order, [(0, 9), (0, 1), (1, 3), (2, 4), (1, 2)]);
+        let at_once = [span(1, 0, 10), span(2, 1, 10), span(3, 1, 10)];
+        let order: Vec<u64> = in_order(&at_once).iter().map(|(_, span)| span.span_id).collect();
+        assert_eq!(order, [1, 2, 3], "those of one moment stay as they were");
         assert_eq!(in_order(&[span(5, 5, 1)]).len(), 1, "its own parent");
         assert!(in_order(&[span(6, 7, 1), span(7, 6, 1)]).is_empty(), "a circle has no beginning");
     }
