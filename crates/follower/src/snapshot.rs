@@ -2,18 +2,20 @@
 //!
 //! A state of millions of records takes seconds to write, and the live state cannot stand still that long. So the writer
 //! loads the newest snapshot, follows the journal to its head, writes a new one, and forgets the state: it costs
-//! nothing while nothing happens, stalls nobody, and proves each time that the snapshot before can be recovered from.
+//! nothing while nothing happens, and proves each time that the snapshot before can be recovered from. It does so on a
+//! thread of its own that gives way to those who answer orders, and stalls none of them.
 //! At shutdown, when nothing moves any more, the live state itself is written.
 
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use engine::State;
 use journal::Snapshot;
-use store::Db;
 use store::snapshots::Writer;
+use store::{Db, DbConfig};
 use telemetry::Metric;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use units::{Hash32, Sequence};
@@ -27,6 +29,9 @@ const LOOK: Duration = Duration::from_secs(5);
 const KEEP: u32 = 3;
 /// Chunks of at most a megabyte that wait for the database.
 const CHUNKS_MAX: usize = 4;
+/// How far the writer's thread stands behind others in the line for a processor (`nice`): it still gets a tenth of what
+/// one of them gets, in which it follows the journal faster than that grows.
+const NICE: i32 = 10;
 /// Rows after which a snapshot is due, however few commands are in them: some hours of ticks.
 const ROWS_MAX: u64 = 20_000;
 
@@ -62,7 +67,7 @@ pub async fn take_snapshots(
                 if commands < commands_max && rows < ROWS_MAX {
                     continue;
                 }
-                match take(&db, commands_max).await {
+                match take(&db, commands_max, &shutdown).await {
                     Ok(Some(since)) => (rows, commands) = since,
                     // Whether it comes about is seen the next time.
                     Ok(None) => {}
@@ -74,16 +79,44 @@ pub async fn take_snapshots(
 }
 
 /// Takes a snapshot, unless somebody else has just taken one. Returns how many rows and commands were committed since the
-/// newest one; `None`: somebody else is taking one now.
-async fn take(db: &Db, commands_max: u64) -> Result<Option<(u64, u64)>, FollowError> {
+/// newest one; `None`: somebody else is taking one now, or it was to shut down first.
+async fn take(
+    db: &Db,
+    commands_max: u64,
+    shutdown: &CancellationToken,
+) -> Result<Option<(u64, u64)>, FollowError> {
     let Some(_turn) = store::snapshots::try_turn(db).await? else { return Ok(None) };
     let (rows, commands) = store::snapshots::journal_since(db).await?;
     if commands < commands_max && rows < ROWS_MAX {
         return Ok(Some((rows, commands)));
     }
-    let sequence = cold(db).await?;
+    let Some(sequence) = apart(db, shutdown.clone()).await? else { return Ok(None) };
     tracing::info!(sequence = sequence.get(), "took a snapshot");
     Ok(Some((0, 0)))
+}
+
+/// Has [`cold`] done on a thread of its own, with a runtime and connections of its own; `None`: it was to shut down first.
+async fn apart(db: &Db, shutdown: CancellationToken) -> Result<Option<Sequence>, FollowError> {
+    let config =
+        DbConfig { application_name: "kx-snapshot".to_owned(), pool_max: 1, ..db.config().clone() };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|_| FollowError::Snapshot)?;
+    let (sender, receiver) = oneshot::channel();
+    let work = move || {
+        // The threads that it starts take its place in the line with them. Where it keeps the usual one, all else works.
+        if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+            tracing::debug!(%error, "a snapshot is written at the usual priority");
+        }
+        let written = runtime.block_on(async {
+            let db = Db::lazy(config);
+            shutdown.run_until_cancelled(cold(&db)).await
+        });
+        // Nobody waits any more at shutdown.
+        let _ = sender.send(written);
+    };
+    let thread = thread::Builder::new().name("snapshot".to_owned()).spawn(work);
+    thread.map_err(|_| FollowError::Snapshot)?;
+    receiver.await.map_err(|_| FollowError::Snapshot)?.transpose()
 }
 
 /// Loads the newest snapshot, follows the journal to its head, and writes a new one.

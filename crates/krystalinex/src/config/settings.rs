@@ -189,7 +189,7 @@ pub const SETTINGS: &[Setting] = &[
         Some("30"),
         "how long such a price is shown after it was heard",
     ),
-    setting("KX_SNAPSHOT_COMMANDS", Some("250000"), "commands between two snapshots of the state"),
+    setting("KX_SNAPSHOT_COMMANDS", Some("500000"), "commands between two snapshots of the state"),
     setting("ALERT_RELAY_PORT", Some("8082"), "the alert relay's port"),
     setting(
         "KX_ALERT_LISTEN",
