@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use store::lookup;
 use store::projections::{Part, compare, rebuild};
+use tokio_util::sync::CancellationToken;
 use units::Sequence;
 
 use crate::world::{Replica, World, until};
@@ -33,6 +34,37 @@ async fn one_process_writes_all_parts_and_ends_with_what_it_has_followed() {
     replica.end().await;
     assert_eq!(lookup::projected(&world.db).await.expect("an answer"), head);
     world.is_clean().await;
+}
+
+#[tokio::test]
+async fn snapshots_are_taken_while_the_journal_goes_on_each_from_the_one_before() {
+    let mut world = World::new(28).await;
+    let replica = Replica::alone(&world).await;
+    let stop = CancellationToken::new();
+    let db = world.db.clone();
+    let taking = follower::take_snapshots(db, replica.live.clone(), 10, stop.clone());
+    let taking = tokio::spawn(taking);
+    let mut last = Sequence::new(0);
+    for _ in 0..2 {
+        world.trade(10).await;
+        let head = world.head();
+        until("there is a snapshot", async || {
+            let newest = store::snapshots::newest_at_or_before(&world.db, head).await;
+            newest.expect("an answer").is_some_and(|newest| newest.snapshot.sequence == head)
+        })
+        .await;
+        let recovered = follower::load_snapshot(&world.db, head).await.expect("a good one");
+        assert_eq!(recovered.snapshot, head, "the good one is the one that was taken");
+        assert!(last < head);
+        last = head;
+        // What was taken is not taken again before as much has come.
+        world.tick(1).await;
+    }
+    stop.cancel();
+    taking.await.expect("it ends");
+    replica.end().await;
+    let stored = store::snapshots::list(&world.db, None).await.expect("an answer");
+    assert_eq!(stored.len(), 2, "{stored:?}");
 }
 
 #[tokio::test]
