@@ -99,18 +99,19 @@ async fn take(
 async fn apart(db: &Db, shutdown: CancellationToken) -> Result<Option<Sequence>, FollowError> {
     let config =
         DbConfig { application_name: "kx-snapshot".to_owned(), pool_max: 1, ..db.config().clone() };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|_| FollowError::Snapshot)?;
     let (sender, receiver) = oneshot::channel();
     let work = move || {
         // The threads that it starts take its place in the line with them. Where it keeps the usual one, all else works.
         if let Err(error) = rustix::process::setpriority_process(None, NICE) {
             tracing::debug!(%error, "a snapshot is written at the usual priority");
         }
-        let written = runtime.block_on(async {
-            let db = Db::lazy(config);
-            shutdown.run_until_cancelled(cold(&db)).await
-        });
+        let written = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime.block_on(async {
+                let db = Db::lazy(config);
+                shutdown.run_until_cancelled(cold(&db)).await
+            }),
+            Err(_) => Some(Err(FollowError::Snapshot)),
+        };
         // Nobody waits any more at shutdown.
         let _ = sender.send(written);
     };

@@ -1,6 +1,7 @@
 //! Keys of users, and requests that are signed with them.
 
 use std::net::SocketAddr;
+use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -33,6 +34,14 @@ fn hex(bytes: &[u8]) -> String {
 /// Milliseconds since 1970.
 pub fn now() -> u128 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later than 1970").as_millis()
+}
+
+/// The time, and never one that was given before: the same request twice in one millisecond would be a replay.
+fn next() -> u128 {
+    static LAST: Mutex<u128> = Mutex::new(0);
+    let mut last = LAST.lock().expect("nobody panics with it");
+    *last = now().max(*last + 1);
+    *last
 }
 
 impl Key {
@@ -87,7 +96,7 @@ impl Key {
 
     /// Signs a request now. The path is the one that is sent, to the letter.
     pub fn sign(&self, method: &str, path: &str, body: Option<&Value>) -> Signed {
-        self.sign_at(now(), method, path, &[], body)
+        self.sign_at(next(), method, path, &[], body)
     }
 
     pub fn send(&self, method: &str, path: &str, body: Option<&Value>) -> Reply {
