@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::Case;
 use crate::http;
-use crate::signing::{Key, now, until};
+use crate::signing::{Key, next, now, until};
 use crate::world::{PASSWORD, World, config, limit};
 use crate::ws::Client;
 
@@ -131,7 +131,7 @@ fn what_is_not_signed_right_is_refused(world: &World) {
     refused("another method", &|signed| signed.method = "DELETE".to_owned(), "key_invalid");
     refused("another query", &|signed| signed.path.push_str("?x=1"), "key_invalid");
     refused("another path", &|signed| signed.path = BALANCES.to_owned(), "key_invalid");
-    let later = (now() + 1).to_string();
+    let later = (now() + 1_000).to_string();
     refused("another timestamp", &|signed| set(signed, "x-kx-timestamp", &later), "key_invalid");
     let unknown = Uuid::from_u128(7).to_string();
     refused("another key", &|signed| set(signed, "x-kx-key", &unknown), "key_invalid");
@@ -215,7 +215,7 @@ fn a_key_is_used_from_its_addresses_alone(world: &World) {
     assert_eq!(made["key"]["addresses"], json!(["192.0.2.0/24", "2001:db8::1/128"]));
     let key = Key::of(&user, &made);
     let from = |address, from: &str| {
-        key.sign_at(now(), "GET", BALANCES, &[("x-forwarded-for", from)], None).send(address)
+        key.sign_at(next(), "GET", BALANCES, &[("x-forwarded-for", from)], None).send(address)
     };
     assert_eq!(from(world.address, "192.0.2.9").problem(403), "key_address");
     let mut trusting = config();

@@ -37,7 +37,7 @@ pub fn now() -> u128 {
 }
 
 /// The time, and never one that was given before: the same request twice in one millisecond would be a replay.
-fn next() -> u128 {
+pub fn next() -> u128 {
     static LAST: Mutex<u128> = Mutex::new(0);
     let mut last = LAST.lock().expect("nobody panics with it");
     *last = now().max(*last + 1);
